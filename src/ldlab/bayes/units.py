@@ -1,0 +1,251 @@
+"""What the likelihood reads: one row per unit, covariates centred, small segments pooled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ldlab.program import LdlabError, Study
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Family = Literal["gaussian", "binary", "count"]
+
+DESIGNS = ("randomised", "observational", "two_group_before_after")
+POOLED = "smaller groups"
+ARMS = ("comparison", "trained")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Units:
+    """One row per unit as arrays; n units, k columns, s segments.
+
+    Attributes
+    ----------
+    study
+        The study, one row per unit.
+    family
+        'gaussian', 'binary' (logit) or 'count' (log link, with exposure).
+    arm, outcome, exposure
+        (n,): 0 or 1; the KPI (binary as 0/1, counts as counts); 1 unless the KPI is a rate.
+    design, columns
+        (n, k): one, a dummy for every segment, covariates centred at the mean of the estimand's population
+        and divided by their sd; and the names of these columns.
+    segment, segments
+        (n,) codes and the s names; no names where there is nothing to compare.
+    cluster
+        (n,) codes, or None.
+    population
+        (n,): who the average effect is about: everyone (ATE, ITT) or the trained (ATT).
+    """
+
+    study: Study
+    family: Family
+    arm: Ints
+    outcome: Floats
+    exposure: Floats
+    design: Floats
+    columns: tuple[str, ...]
+    segment: Ints
+    segments: tuple[str, ...]
+    cluster: Ints | None
+    population: NDArray[np.bool_]
+
+    @property
+    def share(self) -> Floats:
+        """(s,) share of each segment in the population."""
+        return np.bincount(self.segment[self.population], minlength=len(self.segments)) / self.population.sum()
+
+    @property
+    def z(self) -> Floats:
+        """(n, p) the covariate columns of ``design``."""
+        return self.design[:, 1 + len(self.segments) :]
+
+    def z_by_segment(self) -> Floats:
+        """(s, p) mean of the covariate columns in each segment's population; 0 where it has nobody."""
+        rows = self.population
+        total = np.array([self.z[rows & (self.segment == s)].sum(axis=0) for s in range(len(self.segments))])
+        return total / np.maximum(self.share * rows.sum(), 1)[:, None]
+
+
+def unit_changes(study: Study) -> Study:
+    """Collapse a two-group before/after panel to one row per unit.
+
+    Parameters
+    ----------
+    study : Study
+        Design two_group_before_after, one row per unit and period. A study that already has one row per unit
+        comes back as it is.
+
+    Returns
+    -------
+    Study
+        One row per unit: ``outcome`` is the mean after the start less the mean before it, in effect units;
+        covariates are means before the start; cluster and segment the last known before it. Units without a
+        KPI on both sides are left out and counted in ``left_out``.
+
+    Raises
+    ------
+    LdlabError
+        If trained units start in several periods.
+    """
+    frame = study.frame
+    if "period" not in frame:
+        return study
+    starts = frame.loc[frame["arm"] == 1, "start"].dropna().unique()
+    if len(starts) != 1:
+        raise LdlabError(
+            f"bayes: found {len(starts)} different starts among trained units; a before/after comparison of two "
+            "groups has one. Set design.kind to staggered and use diff_in_diff"
+        )
+    frame = frame.sort_values(["unit", "period"], kind="stable")
+    before, after = frame[frame["period"] < starts[0]], frame[frame["period"] >= starts[0]]
+    change = after.groupby("unit")["outcome"].mean() - before.groupby("unit")["outcome"].mean()
+    groups = before.groupby("unit")
+    kept = [name for name in ("arm", "cluster", "segment") if name in frame]
+    rows = groups[kept].last().join(groups[list(study.covariates)].mean()).assign(outcome=change)
+    rows = rows.dropna(subset=["outcome"])
+    rows = rows.assign(treated=rows["arm"]).reset_index()
+    lost = frame["unit"].nunique() - len(rows)
+    why = f"{study.program.design.unit}s without a KPI both before and after the start"
+    return replace(study, frame=rows, left_out=(*study.left_out, (why, int(lost))))
+
+
+def units_of(study: Study) -> Units:
+    """The study as arrays; refuses what a model of two arms cannot be fitted to."""
+    kind = study.program.design.kind
+    if kind not in DESIGNS:
+        raise LdlabError(
+            f"bayes: found design {kind}; expected one of {', '.join(DESIGNS)}. Use diff_in_diff for this design"
+        )
+    study = unit_changes(study)
+    frame = study.frame
+    arm = frame["arm"].to_numpy(dtype=np.int64)
+    _refuse_small_arms(study, arm)
+    family = _family(study)
+    outcome, exposure = _outcome(frame, family, study.program.kpi.value_type)
+    if family == "gaussian" and outcome[arm == 0].std() == 0:
+        raise LdlabError("bayes: the KPI has one value only in the comparison arm; there is no spread to learn from")
+    population = arm == 1 if study.estimand == "ATT" else np.ones(len(arm), dtype=bool)
+    z = _standardised(study, arm, population)
+    codes, names = _segments(study, arm)
+    dummies = np.eye(max(len(names), 1))[codes][:, : len(names)]
+    columns = ("average", *(f"segment {name}" for name in names), *study.covariates)
+    return Units(
+        study=study,
+        family=family,
+        arm=arm,
+        outcome=outcome,
+        exposure=exposure,
+        design=np.column_stack([np.ones(len(arm)), dummies, z]),
+        columns=columns,
+        segment=codes,
+        segments=names,
+        cluster=_clusters(frame),
+        population=population,
+    )
+
+
+def _refuse_small_arms(study: Study, arm: Ints) -> None:
+    minimum = study.program.analysis.minimum_group_size
+    for code, name in enumerate(ARMS):
+        if (arm == code).sum() < minimum:
+            raise LdlabError(
+                f"bayes: the {name} arm has fewer than {minimum} {study.program.design.unit}s with a KPI, the "
+                "minimum group size (analysis.minimum_group_size). Nothing is estimated from so few"
+            )
+
+
+def _family(study: Study) -> Family:
+    """Which likelihood: changes between periods are Gaussian whatever the KPI is."""
+    by_type: dict[str, Family] = {"binary": "binary", "count": "count", "rate": "count"}
+    return "gaussian" if study.program.is_panel else by_type.get(study.program.kpi.value_type, "gaussian")
+
+
+def _outcome(frame: pd.DataFrame, family: Family, value_type: str) -> tuple[Floats, Floats]:
+    ones = np.ones(len(frame))
+    if family == "binary":
+        return frame["outcome"].to_numpy(dtype=float) / 100, ones
+    if family == "count" and value_type == "rate":
+        return frame["count"].to_numpy(dtype=float), frame["exposure"].to_numpy(dtype=float)
+    return frame["outcome"].to_numpy(dtype=float), ones
+
+
+def _standardised(study: Study, arm: Ints, population: NDArray[np.bool_]) -> Floats:
+    """(n, p) covariates, centred at the population's mean, in sds; refuses those that hold the treatment."""
+    x = study.frame[list(study.covariates)].to_numpy(dtype=float)
+    sd = x.std(axis=0)
+    if (sd == 0).any():
+        name = study.covariates[int(np.argmin(sd))]
+        raise LdlabError(f"bayes: covariate '{name}' has one value only; take it out of columns.covariates")
+    z = (x - x[population].mean(axis=0)) / sd
+    same = [name for name, column in zip(study.covariates, z.T, strict=True) if _explains(column[:, None], arm)]
+    if same or _explains(z, arm):
+        which = f"covariate '{same[0]}' equals the treatment" if same else "the covariates add up to the treatment"
+        raise LdlabError(
+            f"bayes: {which}: nobody with the same covariates is in the other arm. Name only columns measured "
+            "before training in columns.covariates"
+        )
+    return z
+
+
+def _explains(z: Floats, arm: Ints) -> bool:
+    """Whether the treatment is a linear function of ``z``."""
+    x = np.column_stack([np.ones(len(arm)), z])
+    residual = arm - x @ np.linalg.lstsq(x, arm, rcond=None)[0]
+    return bool(residual @ residual < 1e-8 * len(arm))
+
+
+def _segments(study: Study, arm: Ints) -> tuple[Ints, tuple[str, ...]]:
+    """Codes and names of segments; those that may not be shown are pooled, last."""
+    one: tuple[Ints, tuple[str, ...]] = (np.zeros(len(arm), dtype=np.int64), ())
+    if "segment" not in study.frame:
+        return one
+    label = study.frame["segment"].astype(object)
+    label = label.where(label.notna(), "not recorded").astype(str)
+    size = pd.crosstab(label, arm).reindex(columns=[0, 1], fill_value=0)
+    shown, hidden = split_small(size, study.program.analysis.minimum_group_size)
+    names = (*shown, POOLED) if hidden else tuple(shown)
+    if len(names) < 2:
+        return one
+    code = {name: i for i, name in enumerate(shown)} | dict.fromkeys(hidden, len(shown))
+    return label.map(code).to_numpy(dtype=np.int64), names
+
+
+def split_small(size: pd.DataFrame, minimum: int) -> tuple[list[str], list[str]]:
+    """Segments that may be shown, and those that may not, by their numbers in each arm.
+
+    A segment under the minimum in an arm is hidden. Then the next smallest follow until at least two are
+    hidden and they hold the minimum together, or what is hidden could be found by subtraction.
+
+    Examples
+    --------
+    >>> split_small(pd.DataFrame({0: [40, 30, 3], 1: [50, 30, 20]}, index=["a", "b", "c"]), 10)
+    (['a'], ['b', 'c'])
+    """
+    smallest = size.min(axis=1).sort_values(kind="stable")
+    hidden = [str(name) for name in smallest.index[smallest < minimum]]
+    rest = [str(name) for name in smallest.index[smallest >= minimum]]
+    while hidden and rest and (len(hidden) == 1 or (size.loc[hidden].sum() < minimum).any()):
+        hidden.append(rest.pop(0))
+    return sorted(rest), hidden
+
+
+def _clusters(frame: pd.DataFrame) -> Ints | None:
+    """Cluster codes; None without clusters, or where every unit is its own."""
+    if "cluster" not in frame:
+        return None
+    codes, names = pd.factorize(frame["cluster"], sort=True)
+    if len(names) < 2:
+        raise LdlabError("bayes: found one cluster; expected two or more. Take columns.cluster out, or widen the data")
+    return None if len(names) == len(frame) else codes.astype(np.int64)
+
+
+def group_cells(*parts: Any) -> tuple[Floats, Ints]:
+    """Identical rows of the stacked ``parts`` once each, and which of them each row is."""
+    rows, which = np.unique(np.column_stack(parts), axis=0, return_inverse=True)
+    return rows, which.ravel().astype(np.int64)

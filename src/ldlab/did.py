@@ -1,0 +1,494 @@
+"""Panels: two-way fixed effects, effects since the start, event study, placebo start, before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import statsmodels.api as sm
+from linearmodels.panel import PanelOLS
+from linearmodels.panel.data import PanelData
+from linearmodels.panel.utility import AbsorbingEffectError
+from scipy import stats
+
+from ldlab.estimate import Estimate, Noun
+from ldlab.program import LdlabError, Study
+
+PanelErrors = Literal["cluster", "classical"]
+DifferenceErrors = Literal["classical", "HC1", "cluster"]
+REFERENCE = -1
+PLACEBO_PERIODS = 3  # periods before training that a placebo start needs
+
+__all__ = [
+    "EventStudy",
+    "before_after",
+    "effects_since_start",
+    "event_study",
+    "first_difference",
+    "lead_estimate",
+    "negative_weights",
+    "period_effects",
+    "placebo_start",
+    "two_way_fixed_effects",
+]
+
+
+class EventStudy(Noun):
+    """Effects by event time: periods since training began, against the last period before it.
+
+    Attributes
+    ----------
+    estimates
+        One for each event time, or pool of event times, in order; ``term`` names it, ``n`` counts the trained
+        units seen at it.
+    event_times
+        The same in numbers; for a pool the event time nearest to the start.
+    reference
+        The event time that all are compared with, -1.
+    covariance
+        Covariance matrix of ``leads``, in effect units squared.
+    df
+        Degrees of freedom of the joint test: clusters - 1.
+    """
+
+    estimates: tuple[Estimate, ...]
+    event_times: tuple[int, ...]
+    reference: int = REFERENCE
+    covariance: tuple[tuple[float, ...], ...]
+    df: float
+    period: str
+
+    @property
+    def leads(self) -> tuple[Estimate, ...]:
+        """The estimates before the reference; under parallel trends all of them estimate zero."""
+        return tuple(e for e, time in zip(self.estimates, self.event_times, strict=True) if time < self.reference)
+
+    @property
+    def lead_times(self) -> tuple[int, ...]:
+        """Event times of the leads."""
+        return tuple(time for time in self.event_times if time < self.reference)
+
+    def table(self) -> pd.DataFrame:
+        """One row per event time as readers see it: effect, interval, trained units; the reference as 0."""
+        rows = [
+            {
+                "event time": time, "term": e.term, "effect": e.shown(e.value), "low": e.shown(e.low),
+                "high": e.shown(e.high), "trained units": e.n["treated"],
+            }
+            for time, e in zip(self.event_times, self.estimates, strict=True)
+        ]  # fmt: skip
+        rows.append({"event time": self.reference, "term": "reference", "effect": 0.0})
+        table = pd.DataFrame(rows).astype({"trained units": "Int64"})
+        decimals = max(e.decimals for e in self.estimates)
+        return table.sort_values("event time").set_index("event time").round(decimals)
+
+    def _printable(self) -> pd.DataFrame:
+        unit = self.estimates[0].shown_unit
+        return self.table().rename(columns={"effect": f"effect ({unit})"})
+
+    def __str__(self) -> str:
+        return self._printable().to_string(na_rep="")
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        return self._printable().to_html(border=0, na_rep="")
+
+
+def two_way_fixed_effects(study: Study, *, se: PanelErrors = "cluster") -> Estimate:
+    """Difference-in-differences: regression on treated with unit and period effects.
+
+    Parameters
+    ----------
+    study
+        A panel, balanced or not.
+    se
+        'cluster': by the program's cluster column, else by unit; t with clusters - 1 degrees of freedom.
+        'classical': independent errors with equal variance, unit and period effects counted.
+
+    Returns
+    -------
+    Estimate
+        The ATT where training starts together, or where its effect is the same for all and does not grow;
+        otherwise a weighted mean of effects whose weights can be negative (see :func:`negative_weights`).
+
+    Raises
+    ------
+    LdlabError
+        If the study is no panel with a comparison, or the effects leave nothing of the treatment.
+
+    Notes
+    -----
+    linearmodels with ``group_debias=True``. Where units nest in clusters, ``auto_df=False,
+    count_effects=False``: the unit effects are then not charged a second time (linearmodels' default for two
+    effects charges them: sqrt(2) too wide for two periods). Cameron & Miller (2015), Journal of Human
+    Resources 50, section III.B.
+    """
+    _need_comparison(study)
+    rows = study.frame
+    fit = _fit(study, rows, rows[["treated"]].astype(float), se)
+    return _estimate(study, rows, fit, "treated", se, method="two-way fixed effects")
+
+
+def effects_since_start(study: Study, *, se: PanelErrors = "cluster") -> tuple[Estimate, ...]:
+    """Effect in the period of the start, the next one, and so on, with unit and period effects and no leads.
+
+    All periods before the start serve as the base, so the answer leans on parallel trends throughout; see
+    :func:`event_study` for a test of it. Event times at which fewer trained units than the minimum group are
+    seen are pooled with their neighbour, and ``term`` says so.
+
+    Parameters
+    ----------
+    study
+        A panel, balanced or not.
+    se
+        As in :func:`two_way_fixed_effects`. These are the settings that give Wooldridge's .1421 clustered by
+        firm in his Example 14.1, and ``se="classical"`` his printed .1506.
+
+    Returns
+    -------
+    tuple of Estimate
+        In order of event time; ``n`` counts the trained units seen at it.
+
+    Raises
+    ------
+    LdlabError
+        If the study is no panel with a comparison, or has too few trained units to show.
+    """
+    _need_comparison(study)
+    dummies, _ = _event_dummies(study, leads=False)
+    fit = _fit(study, study.frame, dummies, se)
+    method = "effects since the start"
+    return tuple(_estimate(study, study.frame, fit, term, se, method=method, dummies=dummies) for term in dummies)
+
+
+def period_effects(study: Study, *, se: PanelErrors = "cluster") -> pd.DataFrame:
+    """How the KPI moved from period to period apart from training: the base of :func:`effects_since_start`.
+
+    Returns
+    -------
+    DataFrame
+        One row per period after the first: ``period`` as in the data, ``effect`` relative to the first period
+        and its ``se``, in effect units. The period effects are regressors here, so they are counted in the
+        degrees of freedom and clustered errors are wider by about (periods / observations) / 2.
+    """
+    _need_comparison(study)
+    dummies, _ = _event_dummies(study, leads=False)
+    fit = _fit(study, study.frame, dummies.join(_period_dummies(study.frame)), se, time_effects=False)
+    ranks = [int(name.removeprefix("period ")) for name in fit.params.index if name not in dummies]
+    names = [f"period {rank}" for rank in ranks]
+    return pd.DataFrame(
+        {
+            "period": [study.periods[rank] if study.periods else rank for rank in ranks],
+            "effect": fit.params[names].to_numpy(),
+            "se": fit.std_errors[names].to_numpy(),
+        }
+    )
+
+
+def event_study(study: Study) -> EventStudy:
+    """Effects by event time relative to the last period before training, clustered by cluster or unit.
+
+    The regression holds unit effects, period effects and a dummy for each event time but -1. Event times at
+    which fewer trained units than the minimum group are seen are pooled with their neighbour nearer to the
+    start: this bins the end points (Schmidheiny & Siegloch 2023, Journal of Applied Econometrics 38).
+
+    Returns
+    -------
+    EventStudy
+        Without leads where there is one period before training, or too few units in those before it.
+
+    Raises
+    ------
+    LdlabError
+        If the study is no panel with a comparison, or has too few trained units to show.
+
+    Notes
+    -----
+    With several cohorts whose effects differ, leads and lags are contaminated by other event times (Sun &
+    Abraham 2021, Journal of Econometrics 225).
+    """
+    _need_comparison(study)
+    dummies, times = _event_dummies(study, leads=True)
+    fit = _fit(study, study.frame, dummies, "cluster")
+    leads = [term for term, time in zip(dummies, times, strict=True) if time < REFERENCE]
+    covariance = fit.cov.loc[leads, leads].to_numpy()
+    return EventStudy(
+        estimates=tuple(
+            _estimate(study, study.frame, fit, term, "cluster", method="event study", dummies=dummies)
+            for term in dummies
+        ),
+        event_times=tuple(times),
+        covariance=tuple(tuple(float(x) for x in row) for row in covariance),
+        df=float(_clusters(study.frame).nunique() - 1),
+        period=study.program.design.period,
+    )
+
+
+def first_difference(study: Study, *, se: DifferenceErrors = "cluster") -> Estimate:
+    """Two periods: regression of each unit's change on the change in its treatment.
+
+    Units seen in one period only say nothing about a change and are left out; ``n`` counts those used.
+
+    Parameters
+    ----------
+    study
+        A panel of exactly two periods.
+    se
+        'classical' and 'HC1' with t of n - 2; 'cluster' by the program's cluster column, else by unit.
+
+    Raises
+    ------
+    LdlabError
+        If there are not exactly two periods, or the study is no panel with a comparison.
+
+    Notes
+    -----
+    Wooldridge, Introductory Econometrics, section 13.3. The estimate equals :func:`two_way_fixed_effects`.
+    """
+    _need_comparison(study)
+    if se not in ("cluster", "classical", "HC1"):
+        raise LdlabError(f"se: found '{se}'; expected 'cluster', 'classical' or 'HC1'.")
+    ranks = sorted(study.frame["period"].unique())
+    if len(ranks) != 2:
+        raise LdlabError(
+            f"first_difference: found {len(ranks)} periods; expected 2. For more use two_way_fixed_effects."
+        )
+    before, after = (study.frame[study.frame["period"] == rank].set_index("unit") for rank in ranks)
+    both = before.index.intersection(after.index)
+    change = (after.loc[both, ["outcome", "treated"]] - before.loc[both, ["outcome", "treated"]]).astype(float)
+    rows = study.frame[study.frame["unit"].isin(both)]
+    model = sm.OLS(change["outcome"], sm.add_constant(change["treated"]))
+    if se == "cluster":
+        groups = pd.factorize(_clusters(before.loc[both].reset_index()))[0]
+        fit = model.fit(cov_type="cluster", cov_kwds={"groups": groups}, use_t=True)
+        df: float = len(np.unique(groups)) - 1
+    else:
+        fit = model.fit(cov_type="nonrobust" if se == "classical" else se, use_t=True)
+        df = fit.df_resid
+    return Estimate.from_t(
+        fit.params["treated"],
+        fit.bse["treated"],
+        df=df,
+        method="first difference",
+        estimand=study.estimand,
+        se_kind=_se_kind(study, se),
+        n=study.count(rows),
+        **study.measure(),
+    )
+
+
+def placebo_start(study: Study) -> Estimate | None:
+    """Pretend that training began k periods earlier and estimate its effect before it began: it should be none.
+
+    Only rows of units not yet trained are used, and only cohorts with at least 3 periods before training.
+    k is half the shortest of these cohorts' pre-periods, rounded down: the false start splits them in two.
+
+    Returns
+    -------
+    Estimate or None
+        Two-way fixed effects with clustered errors, estimand 'placebo'; ``term`` says what k was. None where no
+        cohort has 3 periods before training, or fewer units than the minimum group are left in an arm.
+
+    Raises
+    ------
+    LdlabError
+        If the study is no panel with a comparison.
+    """
+    _need_comparison(study)
+    frame, minimum = study.frame, study.program.analysis.minimum_group_size
+    long_enough = frame["start"].isna() | (frame["start"] >= PLACEBO_PERIODS)
+    rows = frame[long_enough & (frame["treated"] == 0)]
+    starts = rows["start"].dropna()
+    rows = rows[rows["period"] < starts.max()] if len(starts) else rows
+    units = rows.groupby("arm")["unit"].nunique()
+    if min(units.get(0, 0), units.get(1, 0)) < minimum:
+        return None
+    k = int(starts.min()) // 2
+    false_start = (rows["period"] >= rows["start"] - k).astype(float).to_frame("placebo")
+    fit = _fit(study, rows, false_start, "cluster")
+    name = study.program.design.period
+    return _estimate(
+        study, rows, fit, "placebo", "cluster",
+        method="two-way fixed effects", estimand="placebo", name=f"placebo start {k} {name}{'s' * (k != 1)} earlier",
+    )  # fmt: skip
+
+
+def negative_weights(study: Study) -> float:
+    """Share of treated cells that the two-way regression counts with the wrong sign.
+
+    The weight of a treated cell (unit and period) is proportional to the residual of ``treated`` after unit and
+    period effects; where it is negative, a larger effect there lowers the estimate (de Chaisemartin &
+    D'Haultfoeuille 2020, American Economic Review 110, theorem 1).
+
+    Returns
+    -------
+    float
+        Between 0 and 1.
+    """
+    _need_comparison(study)
+    panel = study.frame.set_index(["unit", "period"])
+    residual = PanelData(panel[["treated"]].astype(float)).demean("both").values2d[:, 0]
+    treated = panel["treated"].to_numpy() == 1
+    return float((residual[treated] < -1e-10).mean())
+
+
+def before_after(study: Study) -> Estimate:
+    """Mean change within units: after the start less before it. There is no comparison, so no causal claim.
+
+    Each unit's mean over its periods before training is taken from its mean over those after it; units seen
+    only on one side are left out, and ``n`` counts those used. t with units - 1 (clusters - 1) degrees of
+    freedom; the error is that of the mean of the changes, clustered where the program names a cluster.
+
+    Raises
+    ------
+    LdlabError
+        If the study is no panel, or fewer units than the minimum group are seen before and after.
+    """
+    _need_panel(study)
+    trained = study.frame[study.frame["arm"] == 1]
+    means = trained.groupby(["unit", "treated"])["outcome"].mean().unstack()
+    change = (means[1] - means[0]).dropna() if {0, 1} <= set(means) else pd.Series(dtype=float)
+    if len(change) < study.program.analysis.minimum_group_size:
+        raise LdlabError(
+            "before_after: found fewer units seen both before and after training than "
+            f"analysis.minimum_group_size = {study.program.analysis.minimum_group_size}; expected at least so many."
+        )
+    rows = trained[trained["unit"].isin(change.index)]
+    groups = pd.factorize(_clusters(rows).groupby(rows["unit"]).first().loc[change.index])[0]
+    fit = sm.OLS(change, np.ones(len(change))).fit(cov_type="cluster", cov_kwds={"groups": groups}, use_t=True)
+    return Estimate.from_t(
+        fit.params.iloc[0],
+        fit.bse.iloc[0],
+        df=len(np.unique(groups)) - 1,
+        method="mean change within units",
+        estimand="change",
+        se_kind=_se_kind(study, "cluster"),
+        n=study.count(rows),
+        **study.measure(),
+    )
+
+
+def lead_estimate(study: Study) -> Estimate:
+    """The estimate that leads a panel study, by its design: never by its result.
+
+    :func:`before_after` where there is no comparison, :func:`two_way_fixed_effects` elsewhere.
+    """
+    return before_after(study) if study.program.design.kind == "before_after" else two_way_fixed_effects(study)
+
+
+def _fit(study: Study, rows: pd.DataFrame, regressors: pd.DataFrame, se: str, *, time_effects: bool = True) -> Any:
+    """The fixed-effects regression; ``regressors`` share the index of ``rows``."""
+    if se not in ("cluster", "classical"):
+        raise LdlabError(f"se: found '{se}'; expected 'cluster' or 'classical'.")
+    index = pd.MultiIndex.from_frame(rows[["unit", "period"]])
+    outcome, design = rows["outcome"].astype(float).set_axis(index), regressors.set_axis(index)
+    options: dict[str, Any] = {"cov_type": "unadjusted"}
+    if se == "cluster":
+        clusters = _clusters(rows)
+        nested = clusters.groupby(rows["unit"]).nunique().max() == 1
+        codes = pd.DataFrame({"cluster": pd.factorize(clusters)[0]}, index=index)
+        options = {"cov_type": "clustered", "clusters": codes, "group_debias": True, "auto_df": False}
+        options["count_effects"] = not nested
+    try:
+        return PanelOLS(outcome, design, entity_effects=True, time_effects=time_effects).fit(**options)
+    except (AbsorbingEffectError, ValueError) as error:
+        raise LdlabError(
+            "fixed effects: found nothing of the treatment left after unit and period effects; expected units that "
+            "change from untrained to trained while others do not. Check start and period."
+        ) from error
+
+
+def _estimate(
+    study: Study, rows: pd.DataFrame, fit: Any, term: str, se: str, *, method: str,
+    estimand: str | None = None, name: str = "", dummies: pd.DataFrame | None = None,
+) -> Estimate:  # fmt: skip
+    n = study.count(rows)
+    if dummies is not None:
+        n["treated"] = int(rows.loc[dummies[term] == 1, "unit"].nunique())
+    return Estimate.from_t(
+        fit.params[term],
+        fit.std_errors[term],
+        df=_clusters(rows).nunique() - 1 if se == "cluster" else fit.df_resid,
+        method=method,
+        estimand=estimand or study.estimand,
+        se_kind=_se_kind(study, se),
+        n=n,
+        term=name or (term if dummies is not None else ""),
+        **study.measure(),
+    )
+
+
+def _clusters(rows: pd.DataFrame) -> pd.Series:
+    return rows["cluster"] if "cluster" in rows else rows["unit"]
+
+
+def _se_kind(study: Study, se: str) -> str:
+    columns = study.program.design.columns
+    return f"cluster by {columns.cluster or columns.unit}" if se == "cluster" else se
+
+
+def _period_dummies(rows: pd.DataFrame) -> pd.DataFrame:
+    return pd.get_dummies(rows["period"], prefix="period", prefix_sep=" ", dtype=float).iloc[:, 1:]
+
+
+def _event_dummies(study: Study, *, leads: bool) -> tuple[pd.DataFrame, list[int]]:
+    """0/1 columns by event time, named as terms, and the event time of each nearest to the start."""
+    rows = study.frame
+    event, minimum = rows["period"] - rows["start"], study.program.analysis.minimum_group_size
+    units = rows["unit"].groupby(event).agg(lambda seen: frozenset(seen))
+    after = _pools(units[units.index >= 0].iloc[::-1], minimum)
+    if not after:
+        raise LdlabError(
+            f"effects by event time: found fewer than {minimum} trained units after their start; expected at least "
+            "analysis.minimum_group_size."
+        )
+    before = _pools(units[units.index < REFERENCE], minimum) if leads else []
+    pools = [*before, *reversed(after)]
+    first, last = event.min(), event.max()
+    dummies = {_term(pool, first, last, study.program.design.period): event.isin(pool) for pool in pools}
+    return pd.DataFrame(dummies, index=rows.index).astype(float), [min(pool, key=abs) for pool in pools]
+
+
+def _pools(units: pd.Series, minimum: int) -> list[list[int]]:
+    """Event times from the outside in, joined until each pool holds ``minimum`` units."""
+    pools: list[list[int]] = []
+    open_pool: list[int] = []
+    held: frozenset[Any] = frozenset()
+    for time, seen in units.items():
+        open_pool.append(int(time))  # type: ignore[call-overload]
+        held |= seen
+        if len(held) >= minimum:
+            pools.append(open_pool)
+            open_pool, held = [], frozenset()
+    if pools:
+        pools[-1] += open_pool
+    return pools
+
+
+def _term(pool: Sequence[int], first: float, last: float, period: str) -> str:
+    low, high = (str(time).replace("-", "−") for time in (min(pool), max(pool)))
+    if len(pool) == 1:
+        return f"{period} {low}"
+    if max(pool) == last:
+        return f"{period} {low} or later"
+    return f"{period} {high} or earlier" if min(pool) == first else f"{period}s {low} to {high}"
+
+
+def _need_panel(study: Study) -> None:
+    if not study.program.is_panel:
+        raise LdlabError(
+            f"ldlab.did: found design {study.program.design.kind}, one row per unit; expected a panel (staggered, "
+            "two_group_before_after or before_after). For cross-sections use ldlab.ab."
+        )
+
+
+def _need_comparison(study: Study) -> None:
+    _need_panel(study)
+    if study.frame["arm"].nunique() < 2:
+        raise LdlabError(
+            "ldlab.did: found one arm; expected trained and comparison units. Without a comparison use before_after."
+        )

@@ -1,0 +1,37 @@
+"""YAML -> Program: what was wanted, agreed, done and measured; and Study, a program with its checked data."""
+
+from ldlab.program.faults import Fault, InputError, LdlabError, did_you_mean, shorten
+from ldlab.program.model import (
+    PERCENT_OF_BASELINE,
+    PERCENTAGE_POINTS,
+    Objectives,
+    Program,
+    json_schema,
+)
+from ldlab.program.reading import (
+    load_objectives,
+    load_program,
+    load_programs,
+    program_files,
+    project_root,
+)
+from ldlab.program.study import Study
+
+__all__ = [
+    "PERCENTAGE_POINTS",
+    "PERCENT_OF_BASELINE",
+    "Fault",
+    "InputError",
+    "LdlabError",
+    "Objectives",
+    "Program",
+    "Study",
+    "did_you_mean",
+    "json_schema",
+    "load_objectives",
+    "load_program",
+    "load_programs",
+    "program_files",
+    "project_root",
+    "shorten",
+]

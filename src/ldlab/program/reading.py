@@ -1,0 +1,422 @@
+"""YAML -> Program: strict reading, with every fault of every file reported at once."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from ldlab.program.faults import Fault, InputError, did_you_mean, shorten
+from ldlab.program.model import Objectives, Program
+
+SIZE_CAP = 256 * 1024
+OBJECTIVES_FILE = "objectives.yaml"
+PROJECT_VARIABLE = "LDLAB_PROJECT"
+_INT = re.compile(r"^[-+]?(0|[1-9][0-9]*)$")
+_FLOAT = re.compile(r"^[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+)$")
+_WORDS: dict[str, bool | None] = {"true": True, "false": False, "null": None, "~": None, "": None}
+Where = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Document:
+    """A parsed YAML file: its value, and the line of every key and item."""
+
+    value: Any
+    lines: dict[Where, int]
+
+    def line(self, where: Sequence[str | int]) -> int | None:
+        """Line of a place, or of the nearest place above it."""
+        place = tuple(where)
+        while place and place not in self.lines:
+            place = place[:-1]
+        return self.lines.get(place)
+
+
+def project_root(start: Path | None = None) -> Path:
+    """The project folder: the nearest one above ``start`` that holds ``params/`` and ``notebooks/``.
+
+    The environment variable LDLAB_PROJECT overrides the search.
+
+    Raises
+    ------
+    InputError
+        If no folder above ``start`` is a project.
+    """
+    if os.environ.get(PROJECT_VARIABLE):
+        return Path(os.environ[PROJECT_VARIABLE]).resolve()
+    here = (start or Path.cwd()).resolve()
+    for folder in (here, *here.parents):
+        if (folder / "params").is_dir() and (folder / "notebooks").is_dir():
+            return folder
+    raise InputError(
+        [
+            Fault(
+                "this folder",
+                None,
+                "project",
+                "no params/ and notebooks/ here or above",
+                "a project folder",
+                "Change into the project, or give --project FOLDER.",
+            )
+        ]
+    )
+
+
+def parse_yaml(text: str, file: str) -> Document:
+    """Parse strict YAML: plain maps, lists, text, numbers, true/false, null.
+
+    ``NO``, ``012`` and ``12:30`` stay text; dates stay text until a field asks for a date.
+
+    Raises
+    ------
+    InputError
+        On tags, anchors, aliases, duplicate keys, several documents or a syntax error.
+    """
+    faults: list[Fault] = []
+    if len(text.encode()) > SIZE_CAP:
+        raise InputError(
+            [
+                Fault(
+                    file, None, "file", f"{len(text.encode()) // 1024} KiB", f"at most {SIZE_CAP // 1024} KiB"
+                )
+            ]
+        )
+    try:
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            line = event.start_mark.line + 1
+            if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+                faults.append(Fault(file, line, "YAML", "an anchor or alias", "the value written out"))
+            elif getattr(event, "tag", None):
+                faults.append(
+                    Fault(file, line, "YAML", f"the tag {event.tag}", "plain values; tags can run code")
+                )
+        if faults:
+            raise InputError(faults)
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise InputError(
+            [
+                Fault(
+                    file,
+                    mark.line + 1 if mark else None,
+                    "YAML",
+                    problem,
+                    "readable YAML",
+                    "Indent with spaces, and quote text that holds ': ' or starts with a special character.",
+                )
+            ]
+        ) from error
+    lines: dict[Where, int] = {}
+    value = _construct(node, (), lines, faults, file) if node is not None else None
+    if faults:
+        raise InputError(faults)
+    return Document(value, lines)
+
+
+def _construct(node: yaml.Node, where: Where, lines: dict[Where, int], faults: list[Fault], file: str) -> Any:
+    lines.setdefault(where, node.start_mark.line + 1)
+    if isinstance(node, yaml.MappingNode):
+        result: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key, line = str(key_node.value), key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode):
+                faults.append(Fault(file, line, "YAML", "a key that is a list or map", "a word as the key"))
+                continue
+            if key in result:
+                faults.append(
+                    Fault(
+                        file,
+                        line,
+                        _dotted((*where, key)),
+                        "the key a second time",
+                        f"each key once (first on line {lines[(*where, key)]})",
+                    )
+                )
+                continue
+            lines[(*where, key)] = line
+            result[key] = _construct(value_node, (*where, key), lines, faults, file)
+        return result
+    if isinstance(node, yaml.SequenceNode):
+        return [_construct(item, (*where, i), lines, faults, file) for i, item in enumerate(node.value)]
+    return _scalar(str(node.value), plain=node.style is None)
+
+
+def _scalar(text: str, *, plain: bool) -> str | int | float | bool | None:
+    if not plain:
+        return text
+    if text in _WORDS:
+        return _WORDS[text]
+    if _INT.match(text):
+        return int(text)
+    return float(text) if _FLOAT.match(text) else text
+
+
+def _dotted(where: Iterable[str | int]) -> str:
+    return ".".join(str(part) for part in where) or "file"
+
+
+def _known_keys(model: type[BaseModel], where: Where) -> list[str]:
+    """The keys that the section at ``where`` may have."""
+    schema = model.model_json_schema()
+    here: Any = schema
+    for part in where:
+        here = _resolve(here, schema)
+        here = here.get("items", {}) if isinstance(part, int) else here.get("properties", {}).get(part, {})
+    return list(_resolve(here, schema).get("properties", {}))
+
+
+def _resolve(node: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    for option in node.get("anyOf", []):
+        if "$ref" in option:
+            node = option
+    while "$ref" in node:
+        node = schema["$defs"][node["$ref"].rsplit("/", 1)[-1]]
+    return node
+
+
+def _fault(error: Any, model: type[BaseModel], document: Document, file: str) -> Fault:
+    where: Where = tuple(part for part in error["loc"] if not _is_union_arm(part))
+    line, field = document.line(where), _dotted(where)
+    if error["type"] == "extra_forbidden":
+        known = _known_keys(model, where[:-1])
+        return Fault(
+            file,
+            line,
+            field,
+            f"the unknown key '{where[-1]}'",
+            "a key of the program file",
+            did_you_mean(str(where[-1]), known),
+        )
+    if error["type"] == "missing":
+        return Fault(file, line, field, "nothing", f"{field} (it is required)")
+    if error["type"] == "ldlab":
+        found = error["ctx"].get("found")
+        return Fault(
+            file,
+            line,
+            field,
+            shorten(found) if found is not None else "something else",
+            error["ctx"]["expected"],
+        )
+    hint = ""
+    if error["type"] == "literal_error":
+        options = re.findall(r"'([^']*)'", error["ctx"]["expected"])
+        hint = did_you_mean(str(error["input"]), options)
+    expected = error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    if error["type"].startswith("date"):
+        expected, hint = "a date as YYYY-MM-DD", ""
+    if error["type"] in ("greater_than", "greater_than_equal") and field.endswith("minimum_group_size"):
+        hint = "Smaller groups can identify people."
+    found = shorten(error["input"]) if not isinstance(error["input"], dict | list) else "a section or list"
+    return Fault(file, line, field, found, expected, hint)
+
+
+def _is_union_arm(part: str | int) -> bool:
+    """Pydantic puts the arm of a union ('date', 'int', 'function-after...') into the location."""
+    return isinstance(part, str) and (part in ("date", "int", "str", "bool", "float") or "[" in part)
+
+
+def _faults(error: ValidationError, model: type[BaseModel], document: Document, file: str) -> list[Fault]:
+    faults = [_fault(entry, model, document, file) for entry in error.errors()]
+    seen: dict[tuple[int | None, str], Fault] = {}
+    for fault in faults:
+        seen.setdefault((fault.line, fault.field), fault)
+    return sorted(seen.values(), key=lambda fault: fault.line or 0)
+
+
+def _shown(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+
+
+def _read_document(path: Path, shown: str) -> Document:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        others = [p.name for p in sorted(path.parent.glob("*.y*ml"))] if path.parent.is_dir() else []
+        raise InputError(
+            [Fault(shown, None, "file", "no such file", "a program file", did_you_mean(path.name, others))]
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            [Fault(shown, None, "file", type(error).__name__, "a readable UTF-8 text file")]
+        ) from None
+    document = parse_yaml(text, shown)
+    if not isinstance(document.value, dict):
+        raise InputError(
+            [Fault(shown, 1, "file", "no keys", "a program file (see params/program.schema.json)")]
+        )
+    return document
+
+
+def resolve_program(program: str | Path, root: Path | None = None) -> Path:
+    """Path of a program file, given its path (from here or from the project) or its id."""
+    given = Path(program)
+    root = root or (project_root(given.parent) if given.is_absolute() and given.exists() else project_root())
+    if given.suffix in (".yaml", ".yml"):
+        return given.resolve() if given.is_file() else (root / given).resolve()
+    return root / "params" / f"{given}.yaml"
+
+
+def load_program(program: str | Path, root: Path | None = None) -> Program:
+    """Read and check one program file.
+
+    Parameters
+    ----------
+    program
+        Path of the file, absolute or relative to the project folder, or a program's id.
+    root
+        The project folder; found from the working folder if not given.
+
+    Raises
+    ------
+    InputError
+        With every fault: file, line, field, what was found, what was expected.
+    """
+    path = resolve_program(program, root)
+    root = root or project_root(path.parent if path.parent.name == "params" else None)
+    shown = _shown(path, root)
+    document = _read_document(path, shown)
+    value = dict(document.value)
+    value.setdefault("id", path.stem)
+    try:
+        parsed = Program.model_validate(value)
+    except ValidationError as error:
+        raise InputError(_faults(error, Program, document, shown)) from None
+    parsed._root = root
+    parsed._sha256 = hashlib.sha256(parsed.model_dump_json().encode()).hexdigest()
+    unknown = _unknown_objective(parsed, root, document, shown)
+    if unknown:
+        raise InputError([unknown])
+    return parsed
+
+
+def load_objectives(root: Path) -> Objectives | None:
+    """The register of objectives, ``params/objectives.yaml``, or None where there is none."""
+    path = root / "params" / OBJECTIVES_FILE
+    if not path.is_file():
+        return None
+    document = _read_document(path, _shown(path, root))
+    try:
+        return Objectives.model_validate(document.value)
+    except ValidationError as error:
+        raise InputError(_faults(error, Objectives, document, _shown(path, root))) from None
+
+
+def _unknown_objective(program: Program, root: Path, document: Document, shown: str) -> Fault | None:
+    register = load_objectives(root)
+    if program.objective.id is None:
+        return None
+    known = [objective.id for objective in register.objectives] if register else []
+    if program.objective.id in known:
+        return None
+    return Fault(
+        shown,
+        document.line(("objective", "id")),
+        "objective.id",
+        shorten(program.objective.id),
+        f"an id from params/{OBJECTIVES_FILE}",
+        did_you_mean(program.objective.id, known),
+    )
+
+
+def program_files(root: Path) -> list[Path]:
+    """Every program file of the project, sorted."""
+    files = [p for p in (root / "params").iterdir() if p.suffix in (".yaml", ".yml")]
+    return sorted(p for p in files if p.name != OBJECTIVES_FILE)
+
+
+def load_programs(programs: Sequence[str | Path] = (), root: Path | None = None) -> list[Program]:
+    """Read several program files (all of the project's, if none is named), reporting all faults of all.
+
+    Raises
+    ------
+    InputError
+        With the faults of every file; two programs with one id are a fault.
+    """
+    root = root or project_root()
+    paths = [resolve_program(p, root) for p in programs] if programs else program_files(root)
+    if not paths:
+        raise InputError(
+            [
+                Fault(
+                    "params/",
+                    None,
+                    "folder",
+                    "no program file",
+                    "at least one *.yaml",
+                    "Write one with: ldlab new NAME --data FILE",
+                )
+            ]
+        )
+    faults: list[Fault] = []
+    loaded: dict[str, tuple[Program, Path]] = {}
+    for path in dict.fromkeys(paths):
+        try:
+            program = load_program(path, root)
+        except InputError as error:
+            faults.extend(error.faults)
+            continue
+        if program.id in loaded:
+            first = _shown(loaded[program.id][1], root)
+            faults.append(
+                Fault(
+                    _shown(path, root),
+                    None,
+                    "id",
+                    shorten(program.id),
+                    f"an id of its own; {first} has it too",
+                )
+            )
+        loaded[program.id] = (program, path)
+    if programs and not faults:
+        faults.extend(_id_clashes(loaded, root))
+    if faults:
+        raise InputError(faults)
+    return [program for program, _ in loaded.values()]
+
+
+def _id_clashes(loaded: dict[str, tuple[Program, Path]], root: Path) -> list[Fault]:
+    """A named program whose id another, unnamed file of the project has too."""
+    named = {path for _, path in loaded.values()}
+    faults = []
+    for path in program_files(root):
+        if path.resolve() in {p.resolve() for p in named}:
+            continue
+        try:
+            other = load_program(path, root).id
+        except InputError:
+            continue
+        if other in loaded:
+            faults.append(
+                Fault(
+                    _shown(path, root),
+                    None,
+                    "id",
+                    shorten(other),
+                    "an id of its own",
+                    f"{_shown(loaded[other][1], root)} has it too.",
+                )
+            )
+    return faults
+
+
+def iso(value: dt.date | int | None) -> str | int | None:
+    """A period as it is written: ISO for dates."""
+    return value.isoformat() if isinstance(value, dt.date) else value
+
+
+def to_json(value: object) -> str:
+    """JSON with sorted keys, two-space indent and a final newline: one serial form, stable from run to run."""
+    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"

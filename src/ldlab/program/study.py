@@ -1,0 +1,137 @@
+"""Study: a program together with its checked data, ready for an estimator."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any
+
+import pandas as pd
+
+from ldlab.program.model import PERCENT_OF_BASELINE, Amount, Program
+
+
+@dataclass(frozen=True, repr=False)
+class Study:
+    """A program and its checked frame. Made by :func:`ldlab.load_study`.
+
+    Attributes
+    ----------
+    program
+        The program file.
+    frame
+        One row per unit (cross-sections) or per unit and period (panels) with an observed KPI.
+        Columns: ``unit``, ``arm`` (1 for ever trained, or offered where there is an assignment),
+        ``treated`` (1 where and while trained), ``outcome`` (effect units: binary as 0/100, log where the
+        program asks for it, rates as count / exposure); where the program names them ``cluster``,
+        ``segment``, ``count`` and ``exposure``; in panels ``period`` (0, 1, ... in order) and ``start``
+        (the period of the first training; missing for never). Then the numeric covariates.
+    covariates
+        Names of the covariate columns; text columns are spread into 0/1 columns.
+    baseline
+        KPI mean that 'percent of baseline' refers to, in KPI units: the comparison group's mean (randomised),
+        the trained units' mean before training (panels), or what untrained people with the trained people's
+        covariates have (observational).
+    missing
+        By arm (index): rows, rows without KPI, rows without some covariate.
+    left_out
+        Why rows were left out, and how many.
+    periods
+        The panel's periods in order, as in the data.
+    cut_off
+        Last day or period that the data cover.
+    data_sha256
+        Hash of the data that were read.
+    """
+
+    program: Program
+    frame: pd.DataFrame
+    covariates: tuple[str, ...]
+    baseline: float
+    missing: pd.DataFrame
+    left_out: tuple[tuple[str, int], ...] = ()
+    periods: tuple[Any, ...] = ()
+    cut_off: dt.date | int | None = None
+    data_sha256: str = ""
+    ids: frozenset[str] = field(default=frozenset(), repr=False)
+
+    def _effect(self, amount: Amount) -> float:
+        sign = self.program.kpi.sign
+        if amount.unit != PERCENT_OF_BASELINE:
+            return sign * amount.value
+        if self.program.kpi.scale == "log":
+            return math.log1p(sign * amount.value / 100)
+        return sign * amount.value / 100 * abs(self.baseline)
+
+    @property
+    def target(self) -> float:
+        """The agreed target as a signed effect, in effect units."""
+        return self._effect(self.program.kpi.target)
+
+    @property
+    def smallest(self) -> float:
+        """The smallest effect worth having, signed, in effect units."""
+        return self._effect(self.program.kpi.smallest_effect_worth_having)
+
+    @property
+    def estimand(self) -> str:
+        """What the design estimates: ATE, ITT, ATT, or a mere change."""
+        columns = self.program.design.columns
+        by_design = {"randomised": "ATE", "observational": "ATT", "before_after": "change"}
+        if self.program.design.kind == "randomised" and columns.assignment is not None:
+            return "ITT"
+        return by_design.get(self.program.design.kind, "ATT")
+
+    def measure(self) -> dict[str, Any]:
+        """What an :class:`ldlab.Estimate` has to know about the question, as keyword arguments."""
+        kpi = self.program.kpi
+        return {
+            "design": self.program.design.kind,
+            "kpi": kpi.label,
+            "unit": kpi.effect_unit,
+            "direction": kpi.direction,
+            "scale": kpi.scale,
+            "target": self.target,
+            "smallest": self.smallest,
+            "baseline": self.baseline,
+            "level": self.program.level,
+        }
+
+    def count(self, frame: pd.DataFrame | None = None) -> dict[str, int | None]:
+        """Numbers of units in each arm, of clusters, and of observations, in ``frame`` (default: all)."""
+        rows = self.frame if frame is None else frame
+        units = rows.groupby("arm")["unit"].nunique()
+        clusters = int(rows["cluster"].nunique()) if "cluster" in rows else None
+        return {
+            "treated": int(units.get(1, 0)),
+            "comparison": int(units.get(0, 0)),
+            "clusters": clusters,
+            "observations": len(rows),
+        }
+
+    def arms(self) -> pd.DataFrame:
+        """Per arm: units, observations, mean and sd of the KPI (effect units), rows without KPI."""
+        names = {0: "comparison", 1: "trained"}
+        rows = self.frame.groupby("arm").agg(
+            units=("unit", "nunique"),
+            observations=("outcome", "size"),
+            mean=("outcome", "mean"),
+            sd=("outcome", "std"),
+        )
+        rows["without KPI"] = self.missing["without KPI"].reindex(rows.index).fillna(0).astype(int)
+        return rows.rename(index=names).rename_axis("arm").round(3)
+
+    def _notes(self) -> list[str]:
+        notes = [f"{count:,} rows left out: {why}" for why, count in self.left_out if count]
+        if self.periods:
+            notes.insert(0, f"{len(self.periods)} periods, {self.periods[0]} to {self.periods[-1]}")
+        return notes
+
+    def __repr__(self) -> str:
+        return "\n".join([f"Study of {self.program.title}", str(self.arms()), *self._notes()])
+
+    def _repr_html_(self) -> str:
+        notes = "".join(f"<li>{escape(note)}</li>" for note in self._notes())
+        return self.arms().to_html(border=0) + (f"<ul>{notes}</ul>" if notes else "")

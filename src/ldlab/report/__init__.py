@@ -1,0 +1,25 @@
+"""Estimate + checks -> claim, sentences, files: what may be said, and the pages that say it."""
+
+from ldlab.report.brief import Brief, load_results, make_brief
+from ldlab.report.claim import claim, decide, deviations, grade, verdict
+from ldlab.report.portfolio import Portfolio, make_portfolio
+from ldlab.report.result import Result, checks_table, conclude, load_result, save, write_whole
+
+__all__ = [
+    "Brief",
+    "Portfolio",
+    "Result",
+    "checks_table",
+    "claim",
+    "conclude",
+    "decide",
+    "deviations",
+    "grade",
+    "load_result",
+    "load_results",
+    "make_brief",
+    "make_portfolio",
+    "save",
+    "verdict",
+    "write_whole",
+]

@@ -1,0 +1,434 @@
+"""A program's results -> the leader's page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from ldlab.estimate import (
+    Check,
+    Decision,
+    Estimate,
+    Grade,
+    Money,
+    Noun,
+    Verdict,
+    chance_in_words,
+    format_chance,
+    level_in_words,
+)
+from ldlab.program import LdlabError, Program
+from ldlab.report import claim as claims
+from ldlab.report.html import STYLE, Span, bar, grade_boxes, table
+from ldlab.report.result import Result, load_result
+
+SIZED = ("A", "B", "C")
+TONE = {"scale": "good", "continue": "good", "stop": "bad"}
+DESIGN_IN_WORDS = {
+    "randomised": "Randomised experiment",
+    "staggered": "Staggered roll-out, compared with units not trained yet",
+    "two_group_before_after": "Trained and comparison group, before and after",
+    "observational": "Trained people against others, adjusted for what was recorded",
+    "before_after": "Before and after, without a comparison",
+}
+WHY_LEAD = {
+    "ab_test": "chance made the groups, so the plain difference needs no model",
+    "diff_in_diff": "it compares each unit with itself and with those not trained at the time",
+    "bayes_impact": "without assignment by chance, the comparison has to be adjusted",
+}
+
+
+class Brief(Noun):
+    """The leader's page of one program, and ``brief.json``, which the portfolio reads.
+
+    ``lead`` is None when no readable result exists. ``units_of_target`` holds value, low and high of the
+    effect as multiples of the target (1 = met), and is None where the grade or a broken check forbids a size.
+    """
+
+    schema_version: int = 1
+    program: str
+    title: str
+    objective: dict[str, str | None]
+    owner: str
+    population: str
+    decision: Decision
+    rule: str
+    agreed_on: str
+    agreed_by: tuple[str, ...]
+    headline: str
+    verdict: Verdict
+    grade: Grade
+    design: str
+    leading_notebook: str
+    lead: Estimate | None
+    others: tuple[tuple[str, Estimate], ...] = ()
+    results: tuple[Result, ...] = ()
+    money: Money | None = None
+    full_cost: float | None = None
+    currency: str | None = None
+    checks: tuple[Check, ...] = ()
+    limits: tuple[str, ...] = ()
+    deviations: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+    cut_off: str = ""
+    run_id: str = ""
+    units_of_target: dict[str, float] | None = None
+
+    @property
+    def shows_size(self) -> bool:
+        """Whether the page may show how large the effect is."""
+        return (
+            self.lead is not None
+            and self.grade in SIZED
+            and self.verdict not in ("not readable", "too early")
+        )
+
+    def __str__(self) -> str:
+        return f"{self.decision.decision.upper()}: {self.headline}"
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        return STYLE + f'<div class="ldlab brief">{self._first_screen()}{self._methods()}</div>'
+
+    def _first_screen(self) -> str:
+        goal = f"{self.objective['goal']} → {self.objective['key_result']}"
+        rule = f"Rule agreed on {self.agreed_on}: {self.rule}. {self.decision.reason}"
+        rows = [
+            ("Effect", self._effect()),
+            ("Target", self._target()),
+            ("Money", self._money()),
+            ("Evidence", self._evidence()),
+            (
+                "Cannot tell you",
+                "<ol>" + "".join(f"<li>{escape(text)}</li>" for text in self.limits) + "</ol>",
+            ),
+        ]
+        if self.deviations:
+            rows.append(("Not as agreed", "<br>".join(escape(text) for text in self.deviations)))
+        listed = "".join(f"<dt>{name}</dt><dd>{content}</dd>" for name, content in rows)
+        return (
+            f'<p class="kicker">Program brief · Goal: {escape(goal)}</p><h1>{escape(self.headline)}</h1>'
+            f'<div class="decision {TONE.get(self.decision.decision, "")}"><b>{escape(self.decision.decision)}</b>'
+            f"<span>{escape(rule)}</span></div><dl>{listed}</dl><footer>{escape(self._foot())}</footer>"
+        )
+
+    def _effect(self) -> str:
+        lead = self.lead
+        if lead is None:
+            return '<span class="big">No estimate</span> <span class="note">the leading analysis did not finish.</span>'
+        if not self.shows_size:
+            return self._direction(lead)
+        target = lead.format(lead.target, sign=True)
+        text = f"{lead.format(lead.value, sign=True)} {_percent(lead)}"
+        better = "more is better" if lead.sign > 0 else "less is better"
+        alt = f"Effect {text}, {lead.interval_text()}; agreed target {target}; no effect is zero; {better}"
+        picture = bar(
+            Span(lead.shown(lead.value), lead.shown(lead.low), lead.shown(lead.high)),
+            target=lead.shown(lead.target),
+            target_label=f"agreed target {target}",
+            zero_label="no effect",
+            alt=alt,
+        )
+        return f'<span class="big">{escape(text)}</span> <span class="note">{escape(lead.interval_text())}; {better}</span>{picture}'
+
+    def _direction(self, lead: Estimate) -> str:
+        if self.verdict == "not readable":
+            return '<span class="big">Not shown</span> <span class="note">a check broke this result.</span>'
+        if self.verdict == "too early":
+            return '<span class="big">Not shown yet</span> <span class="note">an effect was not expected by now.</span>'
+        if self.grade == "E":
+            return '<span class="big">None can be stated</span> <span class="note">evidence of grade E cannot carry an effect.</span>'
+        word = "no clear direction" if self.verdict == "unclear" else "higher" if lead.value > 0 else "lower"
+        return (
+            f'<span class="big">Direction: {word}</span> <span class="note">evidence of grade D shows a direction '
+            "at most; a size would promise too much.</span>"
+        )
+
+    def _target(self) -> str:
+        lead = self.lead
+        if lead is None or not self.shows_size:
+            why = "no estimate" if lead is None else "this evidence cannot carry a chance"
+            return f'<span class="big">Not stated</span> <span class="note">{why}.</span>'
+        word = chance_in_words(lead.p_target)
+        return (
+            f'<span class="big">{format_chance(lead.p_target)} chance that it was met</span> '
+            f'<span class="note">({word}). Chance of any gain: {format_chance(lead.p_gain)}. '
+            f"Chance that the change is smaller than what is worth having: {format_chance(lead.p_negligible)}.</span>"
+        )
+
+    def _money(self) -> str:
+        if self.full_cost is None:
+            return '<span class="big">Not computed</span> <span class="note">the program file gives no costs.</span>'
+        cost = Money.model_construct(currency=self.currency).amount(self.full_cost)
+        if self.money is None or not self.shows_size:
+            why = (
+                "the program file gives no value of a KPI unit"
+                if self.money is None
+                else "the effect has no size to count"
+            )
+            return f'<span class="big">Full cost {escape(cost)}</span> <span class="note">net benefit not stated: {why}.</span>'
+        money = self.money
+        share = money.cost_of_time / money.cost if money.cost else 0.0
+        years = "the first year" if money.horizon_years == 1 else f"{money.horizon_years:g} years"
+        return (
+            f'<span class="big">{escape(money.amount(money.net_low))} to {escape(money.amount(money.net_high))} net in {years}</span> '
+            f'<span class="note">{level_in_words(money.level)}; full cost {escape(money.amount(money.cost))}, {share:.0%} of it '
+            f"participants’ time; {format_chance(money.p_payback)} chance that it pays back. Breaks even at "
+            f"{money.break_even:+.2g} {escape(_short(money.break_even_unit))}.</span>".replace("-", "−")
+        )
+
+    def _evidence(self) -> str:
+        failed = [c for c in self.checks if c.status == "failed"]
+        not_run = [c for c in self.checks if c.status == "not_run"]
+        passed = sum(c.status == "passed" for c in self.checks)
+        ceiling = claims.CEILING[self.design]
+        short = (
+            ""
+            if ceiling == self.grade
+            else f" Would be {ceiling}: {_count(sum(c.needed and c.status != 'passed' for c in self.checks), 'needed check')} failed or not run."
+        )
+        lines = [f'<li class="f"><b>failed</b>{escape(c.sentence)}</li>' for c in failed]
+        lines += [f"<li><b>not run</b>{escape(c.sentence)}</li>" for c in not_run]
+        lines += [
+            f"<li class='f'><b>failed</b>The notebook {escape(name)} stopped with an error in this run.</li>"
+            for name in self.failed
+        ]
+        if passed:
+            lines.append(f"<li><b>passed</b>{_count(passed, 'other check')}, listed below.</li>")
+        return (
+            f"{grade_boxes(self.grade)}{escape(DESIGN_IN_WORDS[self.design])}.{escape(short)}"
+            f'<ul class="checks">{"".join(lines)}</ul>'
+        )
+
+    def _foot(self) -> str:
+        parts = [
+            f"Owner: {self.owner}",
+            f"data to {self.cut_off}" if self.cut_off else "data cut-off not given",
+        ]
+        if self.results:
+            parts.append(_counted(self.results[0]))
+        parts += [f"run {self.run_id}" if self.run_id else "no run", "methods below"]
+        return " · ".join(parts)
+
+    def _methods(self) -> str:
+        leads = f"{self.leading_notebook} leads: {WHY_LEAD[self.leading_notebook]}. This was fixed by the design, before any result."
+        rows = []
+        for result in self.results:
+            for estimate in result.estimates:
+                name = f'<a href="../{result.notebook}/report.html">{result.notebook}</a>'
+                size = (
+                    [escape(x) for x in _numbers(estimate)]
+                    if self.shows_size
+                    else ["see the notebook’s page", ""]
+                )
+                role = "leads" if result.notebook == self.leading_notebook and estimate == result.lead else ""
+                rows.append([name, escape(estimate.method), escape(estimate.estimand), *size, role])
+        table_html = table(
+            ["notebook", "method", "estimand", "effect (standard error)", "interval", ""], rows
+        )
+        checks = table(
+            ["status", "check", "what it says", "what it could see"],
+            [
+                [c.status.replace("_", " "), escape(c.name), escape(c.sentence), escape(c.power)]
+                for c in _sorted(self.checks)
+            ],
+        )
+        unit = _percent(self.lead) if self.lead else ""
+        note = f'<p class="note">Effects in {escape(unit)}.</p>' if unit and self.shows_size else ""
+        return f"<h2>How this was estimated</h2><p>{escape(leads)}</p>{table_html}{note}<h2>All checks</h2>{checks}"
+
+
+def _sorted(checks: Sequence[Check]) -> list[Check]:
+    order = {"failed": 0, "not_run": 1, "passed": 2}
+    return sorted(checks, key=lambda check: order[check.status])
+
+
+def _numbers(estimate: Estimate) -> tuple[str, str]:
+    low, high = estimate.format(estimate.low, sign=True), estimate.format(estimate.high, sign=True)
+    if estimate.scale == "log":
+        effect = f"{estimate.format(estimate.value, sign=True)} percent"
+    else:
+        effect = f"{estimate.format(estimate.value, sign=True)} ({estimate.format(estimate.se)})"
+    return f"{effect}, {estimate.se_kind}", f"{low} to {high} ({estimate.level:.0%})"
+
+
+def _percent(estimate: Estimate) -> str:
+    return "percent" if estimate.scale == "log" else estimate.unit
+
+
+def _short(unit: str) -> str:
+    return unit
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _counted(result: Result) -> str:
+    n, unit = result.lead.n, str(result.sample["unit"])
+    people = [
+        f"{n[arm]:,} {name}"
+        for arm, name in (("treated", "trained"), ("comparison", "comparison"))
+        if n.get(arm)
+    ]
+    text = f"{' and '.join(people)} {unit}s"
+    if n.get("clusters"):
+        text += f", {n['clusters']:,} clusters"
+    if result.sample["periods"]:
+        text += f", {result.sample['periods']} {result.sample['period']}s"
+    return text
+
+
+def outputs_folder(program: Program, output_dir: str | Path) -> Path:
+    """The outputs folder that ``output_dir`` (of one notebook of one program) lies in, staged or not."""
+    folder = program.root / output_dir
+    staging = next((parent for parent in folder.parents if parent.name == ".staging"), None)
+    return staging.parent if staging is not None else folder.parent.parent
+
+
+def load_results(program: Program, output_dir: str | Path) -> tuple[Result, ...]:
+    """The program's finished results, the leading notebook's first.
+
+    Raises
+    ------
+    LdlabError
+        If a result was made from another version of the program file.
+    """
+    folder = outputs_folder(program, output_dir) / program.id
+    names = [program.lead, *(name for name in program.notebooks if name != program.lead)]
+    results = []
+    for name in names:
+        path = folder / name / "estimate.json"
+        if not path.is_file() or _failed(folder, name):
+            continue
+        result = load_result(path)
+        if result.inputs["program_sha256"] != program.sha256:
+            raise LdlabError(
+                f"{program.id}/{name} was made from another version of the program file. "
+                f"Run it again: ldlab run {program.id}"
+            )
+        results.append(result)
+    return tuple(results)
+
+
+def _failed(folder: Path, name: str) -> bool:
+    return (folder / f"{name}.failed").is_dir()
+
+
+def make_brief(
+    program: Program,
+    output_dir: str | Path,
+    results: Sequence[Result],
+    *,
+    checks: Sequence[Check] = (),
+    full_cost: float | None = None,
+) -> Brief:
+    """The leader's page from a program's results.
+
+    Parameters
+    ----------
+    program
+        The program.
+    output_dir
+        The brief's own folder; failures are looked for beside it.
+    results
+        From :func:`load_results`.
+    checks
+        Checks that compare results, such as whether a second method agrees.
+    full_cost
+        The program's full cost, also where no net benefit can be stated.
+    """
+    folder = outputs_folder(program, output_dir) / program.id
+    failed = tuple(name for name in program.notebooks if _failed(folder, name))
+    leading = results[0] if results and results[0].notebook == program.lead else None
+    agreement = program.agreement
+    common = {
+        "program": program.id,
+        "title": program.title,
+        "objective": {**program.objective.model_dump()},
+        "owner": program.owner,
+        "population": program.design.population,
+        "rule": agreement.rule_in_words(),
+        "agreed_on": claims.in_words(agreement.agreed_on),
+        "agreed_by": agreement.agreed_by,
+        "design": program.design.kind,
+        "leading_notebook": program.lead,
+        "results": tuple(results),
+        "failed": failed,
+        "full_cost": full_cost if program.costs else None,
+        "currency": program.costs.currency if program.costs else None,
+        "limits": limits(program, results),
+    }
+    if leading is None:
+        return Brief(
+            **common,
+            decision=Decision(
+                decision="test further", reason=f"The leading analysis, {program.lead}, has no result."
+            ),
+            headline=f"There is no readable result for {program.title}: the analysis that was agreed to lead did not finish.",
+            verdict="not readable",
+            grade="E",
+            lead=None,
+        )
+    other_checks = [c for result in results[1:] for c in result.checks if c.status != "passed" and c.breaks]
+    every = (*leading.checks, *other_checks, *checks)
+    evidence = claims.grade(program.design.kind, (*leading.checks, *checks))
+    estimate = leading.lead
+    sized = evidence in SIZED and leading.claim.verdict not in ("not readable", "too early")
+    return Brief(
+        **common,
+        decision=leading.decision,
+        headline=leading.claim.sentence,
+        verdict=leading.claim.verdict,
+        grade=evidence,
+        lead=estimate,
+        others=tuple((result.notebook, result.lead) for result in results[1:]),
+        money=leading.money,
+        checks=every,
+        deviations=leading.deviations,
+        cut_off=_day(leading),
+        run_id=leading.run_id,
+        units_of_target=_in_target_units(estimate) if sized else None,
+    )
+
+
+def _day(result: Result) -> str:
+    import datetime as dt
+
+    end = result.sample["cut_off"]
+    return (
+        claims.in_words(dt.date.fromisoformat(end))
+        if isinstance(end, str)
+        else ""
+        if end is None
+        else str(end)
+    )
+
+
+def _in_target_units(estimate: Estimate) -> dict[str, float]:
+    ends = sorted((estimate.low / estimate.target, estimate.high / estimate.target))
+    return {"value": estimate.value / estimate.target, "low": ends[0], "high": ends[1]}
+
+
+def limits(program: Program, results: Sequence[Result]) -> tuple[str, ...]:
+    """What this evaluation cannot tell: at most three sentences, most specific first."""
+    design = program.design
+    changes = [
+        f"How much is due to {change.what} ({claims.in_words(change.when) if not isinstance(change.when, str) else change.when}; {change.who})."
+        for change in design.other_changes
+    ]
+    if len(changes) > 1:
+        changes = [
+            f"How much is due to what else changed: {', '.join(change.what for change in design.other_changes)}."
+        ]
+    found = [*changes, *design.limits, *(text for result in results for text in result.limits)]
+    if results and results[0].sample["periods"]:
+        found.append(f"Whether it lasts beyond {_day(results[0])}.")
+    if design.kind == "observational":
+        found.append("Whether those who were trained differ in ways that nobody recorded.")
+    if not design.other_changes:
+        found.append("What else changed at the same time: the program file records nothing.")
+    return tuple(dict.fromkeys(found))[:3]

@@ -1,0 +1,232 @@
+"""Estimate + checks -> what may be said: grade, verdict, sentence, decision."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+
+from ldlab.estimate import GRADES, Check, Claim, Decision, Estimate, Grade, Money, Verdict, format_chance
+from ldlab.program import PERCENT_OF_BASELINE, Program, Study
+
+CEILING: dict[str, Grade] = {
+    "randomised": "A",
+    "staggered": "B",
+    "two_group_before_after": "C",
+    "observational": "D",
+    "before_after": "E",
+}
+GRADE_MEANS: dict[str, str] = {
+    "A": "randomised and intact",
+    "B": "staggered roll-out or natural experiment that stands",
+    "C": "difference-in-differences with earlier trends that hold, or a better design with one check short",
+    "D": "adjusted comparison: direction at most",
+    "E": "no fair comparison: says nothing about cause",
+}
+
+
+def grade(design: str, checks: Sequence[Check]) -> Grade:
+    """The design's ceiling, less one for each needed check that failed or was not run; never below E.
+
+    It does not look at the estimate: the sign and size of a result cannot change its grade.
+    """
+    short = sum(check.needed and check.status != "passed" for check in checks)
+    return GRADES[min(GRADES.index(CEILING[design]) + short, len(GRADES) - 1)]
+
+
+def verdict(estimate: Estimate, checks: Sequence[Check], study: Study) -> Verdict:
+    """One of six words, by rules fixed in advance.
+
+    In this order: ``not readable`` if a check that breaks the claim failed; ``too early`` if the data end before
+    the agreed date; at grade E ``unclear``; ``wrong way`` or ``moved`` if the interval excludes zero;
+    ``target met`` if moreover the chance of the target is at least the interval's level and the grade is above D.
+    """
+    if any(check.breaks and check.status == "failed" for check in checks):
+        return "not readable"
+    if is_too_early(study):
+        return "too early"
+    evidence = grade(estimate.design, checks)
+    nearest = estimate.low if estimate.sign > 0 else -estimate.high
+    farthest = estimate.high if estimate.sign > 0 else -estimate.low
+    if evidence == "E" or nearest <= 0 <= farthest:
+        return "unclear"
+    if farthest < 0:
+        return "wrong way"
+    return "target met" if estimate.p_target >= estimate.level and evidence != "D" else "moved, below target"
+
+
+def is_too_early(study: Study) -> bool:
+    """Whether the data end before the date from which an effect was agreed to be expected."""
+    early, end = study.program.agreement.too_early_before, study.cut_off
+    return early is not None and end is not None and end < early  # type: ignore[operator]
+
+
+def claim(estimate: Estimate, checks: Sequence[Check], study: Study) -> Claim:
+    """The one sentence that may be said of this estimate."""
+    word = verdict(estimate, checks, study)
+    evidence = grade(estimate.design, checks)
+    if word == "not readable":
+        broken = next(check for check in checks if check.breaks and check.status == "failed")
+        return Claim(verdict=word, sentence=f"This result cannot be read. {broken.sentence}")
+    if word == "too early":
+        early = study.program.agreement.too_early_before
+        return Claim(
+            verdict=word,
+            sentence=f"It is too early to say what {study.program.title} did: no effect on {estimate.kpi} was expected "
+            f"before {in_words(early)}, and the data end at {in_words(study.cut_off)}.",
+        )
+    say = {"D": _adjusted_sentence, "E": _no_cause_sentence}.get(evidence, _causal_sentence)
+    return Claim(verdict=word, sentence=say(word, estimate, study))
+
+
+def _causal_sentence(word: Verdict, estimate: Estimate, study: Study) -> str:
+    program = study.program
+    where = f"among {program.design.population}{_when(study)}"
+    size = f"{estimate.format(abs(estimate.value) if estimate.scale != 'log' else estimate.value).lstrip('−')} {_unit(estimate)}"
+    verb = "raised" if estimate.value > 0 else "lowered"
+    target = target_in_words(program)
+    effect = f"{program.title} {verb} {estimate.kpi} by {size} {where}"
+    if word == "target met":
+        return f"{effect}. That reaches the agreed {target}."
+    if word == "moved, below target":
+        return f"{effect}. That is a real gain, {_against_target(estimate.p_target)} the agreed {target}."
+    if word == "wrong way":
+        return f"{effect}. That is the wrong way: the goal was to {program.kpi.direction} it."
+    if estimate.p_negligible >= estimate.level:
+        nothing = f"{estimate.format(abs(estimate.smallest)).lstrip('−')} {_unit(estimate)}"
+        return f"{program.title} made practically no difference to {estimate.kpi} {where}: less than {nothing} either way."
+    low, high = estimate.format(estimate.low, sign=True), estimate.format(estimate.high, sign=True)
+    return (
+        f"It is unclear whether {program.title} changed {estimate.kpi} {where}: "
+        f"anything from {low} to {high} {_unit(estimate)} fits the data."
+    )
+
+
+def _against_target(chance: float) -> str:
+    if chance < 0.2:
+        return "and probably short of"
+    if chance < 0.5:
+        return "but more likely than not short of"
+    return "and more likely than not at"
+
+
+def _adjusted_sentence(word: Verdict, estimate: Estimate, study: Study) -> str:
+    program = study.program
+    who = f"{program.design.population}{_when(study)}"
+    if word == "unclear":
+        return (
+            f"Compared with untrained people who look alike on record, {who} had no clearly different "
+            f"{estimate.kpi}. Nobody was assigned by chance, so even a difference would show a direction at most."
+        )
+    more = "higher" if estimate.value > 0 else "lower"
+    wrong = " That is the wrong direction." if word == "wrong way" else ""
+    return (
+        f"Compared with untrained people who look alike on record, {who} had {more} {estimate.kpi}.{wrong} "
+        "Nobody was assigned by chance, so this shows a direction at most, not a size."
+    )
+
+
+def _no_cause_sentence(word: Verdict, estimate: Estimate, study: Study) -> str:
+    program = study.program
+    if estimate.design == "before_after":
+        more = "higher" if estimate.value > 0 else "lower"
+        return (
+            f"After {program.title}, {estimate.kpi} was {more} than before among {program.design.population}{_when(study)}; "
+            "nobody was compared, so the reason is unknown."
+        )
+    return (
+        f"These data cannot tell what {program.title} did to {estimate.kpi} among {program.design.population}: "
+        "the comparison that was possible is not a fair one."
+    )
+
+
+def _unit(estimate: Estimate) -> str:
+    return "percent" if estimate.scale == "log" else estimate.unit
+
+
+def _when(study: Study) -> str:
+    if study.program.kpi.measured:
+        return f" {study.program.kpi.measured}"
+    if not study.periods:
+        return ""
+    first = study.periods[int(study.frame["start"].min())] if "start" in study.frame else study.periods[0]
+    return f", {in_words(first)} to {in_words(study.periods[-1])}"
+
+
+def target_in_words(program: Program) -> str:
+    """The agreed target as a size: '5 minutes per ticket', '10% of the baseline'."""
+    target = program.kpi.target
+    return (
+        f"{target.value:g}% of the baseline"
+        if target.unit == PERCENT_OF_BASELINE
+        else f"{target.value:g} {target.unit}"
+    )
+
+
+def in_words(value: dt.date | int | None) -> str:
+    """A date as '6 January 2025'; other periods as they are."""
+    return f"{value.day} {value:%B %Y}" if isinstance(value, dt.date) else str(value)
+
+
+def decide(
+    program: Program, estimate: Estimate, claim: Claim, evidence: Grade, money: Money | None
+) -> Decision:
+    """What the rule that was agreed says of this estimate.
+
+    The rule is not applied to a broken claim, nor before its time; below the agreed minimum grade it can say
+    no more than 'test further'.
+    """
+    agreement = program.agreement
+    if claim.verdict == "not readable":
+        return Decision(
+            decision="test further", reason="A check broke the result, so the agreed rule cannot be applied."
+        )
+    if claim.verdict == "too early":
+        return Decision(decision="too early", reason="The agreed date has not been reached.")
+    chances = {
+        "chance of target": estimate.p_target,
+        "chance of gain": estimate.p_gain,
+        "chance of payback": money.p_payback if money is not None else None,
+    }
+    for line in agreement.decision_rule:
+        chance = None if line.when is None else chances[line.when]
+        met = line.when is None or (
+            chance is not None
+            and (chance >= line.at_least if line.at_least is not None else chance < float(line.below or 0))
+        )
+        if not met:
+            continue
+        because = (
+            f"{line.when} is {format_chance(chance)}"
+            if line.when and chance is not None
+            else "no other line of the rule applies"
+        )
+        if GRADES.index(evidence) > GRADES.index(agreement.minimum_grade) and line.decision not in (
+            "test further",
+            "too early",
+        ):
+            return Decision(
+                decision="test further",
+                reason=f"Evidence is graded {evidence}; the agreement lets the rule speak from {agreement.minimum_grade} up.",
+            )
+        return Decision(
+            decision=line.decision, reason=f"The {because}." if line.when else f"{because.capitalize()}."
+        )
+    raise AssertionError("the rule's last line has no condition")
+
+
+def deviations(study: Study) -> tuple[str, ...]:
+    """Where what was done departs from what was agreed, one sentence each."""
+    agreement, end = study.program.agreement, study.cut_off
+    found = []
+    if isinstance(end, dt.date) and agreement.agreed_on > end:
+        found.append(
+            f"The rule was agreed on {in_words(agreement.agreed_on)}, after the data were complete ({in_words(end)})."
+        )
+    window = agreement.observation_window
+    if window is not None and study.periods and study.periods[-1] < window.last:
+        found.append(
+            f"The agreed window runs to {in_words(window.last)}; the data end at {in_words(study.periods[-1])}."
+        )
+    if study.program.analysis.lead is not None:
+        found.append(f"The program file lets {study.program.lead} lead, not the design's default.")
+    return tuple(found)

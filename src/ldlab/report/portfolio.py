@@ -1,0 +1,254 @@
+"""Every program's brief -> the index: what to do with each, on what evidence, and what nobody knows."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from pydantic import ValidationError
+from scipy import stats
+
+from ldlab.estimate import Money, Noun, format_chance
+from ldlab.program import LdlabError, Program, load_objectives, load_programs
+from ldlab.report.brief import SIZED, Brief, _count
+from ldlab.report.html import STYLE, Span, forest_row, forest_scale, grade_boxes, scale_of, table
+
+ORDER = ("scale", "continue", "fix", "test further", "too early", "stop")
+
+
+class Row(Noun):
+    """One program in the index; ``brief`` is None if there is none yet."""
+
+    program: str
+    title: str
+    goal: str
+    objective_id: str | None
+    brief: Brief | None
+    stale: bool = False
+    failed: tuple[tuple[str, str], ...] = ()
+
+
+class Portfolio(Noun):
+    """All programs, sorted by decision and then by evidence; ``portfolio.json`` and the index page."""
+
+    schema_version: int = 1
+    rows: tuple[Row, ...]
+    objectives: tuple[dict[str, str], ...] = ()
+
+    def headline(self) -> str:
+        """What the programs together show, in one sentence."""
+        briefs = [row.brief for row in self.rows if row.brief is not None]
+        met = sum(brief.verdict == "target met" for brief in briefs)
+        moved = sum(brief.verdict == "moved, below target" for brief in briefs)
+        wrong = sum(brief.verdict == "wrong way" for brief in briefs)
+        rest = len(self.rows) - met - moved - wrong
+        parts = [
+            f"{met} shown to reach the target",
+            f"{moved} moved the KPI without that",
+            f"{rest} without a clear answer",
+        ]
+        if wrong:
+            parts.insert(2, f"{wrong} went the wrong way")
+        return f"{_count(len(self.rows), 'program')}: {', '.join(parts)}."
+
+    def __str__(self) -> str:
+        return "\n".join(
+            [self.headline(), *(f"{row.program}: {row.brief or 'no brief'}" for row in self.rows)]
+        )
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        parts = [
+            '<p class="kicker">Learning programs and the KPIs that were agreed</p>',
+            f"<h1>{escape(self.headline())}</h1>",
+            self._failures(),
+            self._table(),
+            "<h2>Effects, in units of each program’s own target</h2>",
+            self._forest(),
+            "<h2>Totals</h2>",
+            self._totals(),
+            "<h2>Objectives</h2>",
+            self._objectives(),
+        ]
+        return STYLE + f'<div class="ldlab portfolio">{"".join(parts)}</div>'
+
+    def _failures(self) -> str:
+        links = [
+            f'<li class="f"><b>failed</b><a href="{escape(link)}">{escape(row.program)} / {escape(name)}</a>: '
+            "stopped with an error; the page shows the cell.</li>"
+            for row in self.rows
+            for name, link in row.failed
+        ]
+        return f'<ul class="checks">{"".join(links)}</ul>' if links else ""
+
+    def _table(self) -> str:
+        rows = []
+        for row in self.rows:
+            brief = row.brief
+            if brief is None:
+                rows.append(["—", f"<b>{escape(row.title)}</b>", "no result yet", "", "", ""])
+                continue
+            name = f'<a href="{escape(row.program)}/program_brief/report.html"><b>{escape(row.title)}</b></a>'
+            old = " <span class='note'>(from an earlier program file)</span>" if row.stale else ""
+            cost = "" if brief.full_cost is None else escape(_money(brief.full_cost, brief.currency))
+            chance = format_chance(brief.lead.p_target) if brief.shows_size and brief.lead else "not stated"
+            rows.append(
+                [
+                    escape(brief.decision.decision),
+                    name + old,
+                    escape(brief.headline),
+                    chance,
+                    brief.grade,
+                    cost,
+                ]
+            )
+        return table(
+            ["decision", "program", "what can be said", "chance of target", "evidence", "full cost"],
+            rows,
+            numbers=(3, 5),
+        )
+
+    def _forest(self) -> str:
+        sized = [(row, row.brief) for row in self.rows if row.brief is not None and row.brief.units_of_target]
+        left_out = [row.title for row in self.rows if row not in [r for r, _ in sized]]
+        note = (
+            f'<p class="note">Without a size that can be shown: {escape(", ".join(left_out))}.</p>'
+            if left_out
+            else ""
+        )
+        if not sized:
+            return note
+        spans = [Span(**(brief.units_of_target or {})) for _, brief in sized]
+        scale = scale_of(spans, [0.0, 1.0])
+        rows = [
+            forest_row(
+                escape(row.title),
+                span,
+                scale,
+                alt=f"{row.title}: {span.value:.2f} of the target, {span.low:.2f} to {span.high:.2f}",
+            )
+            for (row, _), span in zip(sized, spans, strict=True)
+        ]
+        return f'<div class="forest">{"".join(rows)}{forest_scale(scale)}</div>{note}'
+
+    def _totals(self) -> str:
+        briefs = [row.brief for row in self.rows if row.brief is not None]
+        lines = []
+        for currency in sorted({brief.currency for brief in briefs if brief.currency}):
+            costs = [brief.full_cost or 0.0 for brief in briefs if brief.currency == currency]
+            known = [
+                b.money for b in briefs if b.currency == currency and b.money is not None and b.shows_size
+            ]
+            text = f"Full cost {_money(sum(costs), currency)} over {_count(len(costs), 'program')}"
+            if known:
+                low, high = _net_range(known)
+                text += (
+                    f"; net benefit {_money(low, currency)} to {_money(high, currency)} over "
+                    f"{_count(len(known), 'program')} where it can be stated (errors taken as independent)"
+                )
+            lines.append(text + ".")
+        without = sum(brief.full_cost is None for brief in briefs)
+        if without:
+            lines.append(f"{_count(without, 'program')} without costs in the program file.")
+        readable = sum(brief.grade in SIZED and brief.verdict != "not readable" for brief in briefs)
+        lines.append(f"{readable} of {len(self.rows)} with evidence of grade C or better.")
+        return "<ul class='plain'>" + "".join(f"<li>{escape(line)}</li>" for line in lines) + "</ul>"
+
+    def _objectives(self) -> str:
+        rows = []
+        for objective in self.objectives:
+            serving = [row for row in self.rows if row.objective_id == objective["id"]]
+            if not serving:
+                state = "no program"
+            elif any(
+                row.brief and row.brief.grade in SIZED and row.brief.verdict != "not readable"
+                for row in serving
+            ):
+                state = "evidence: " + ", ".join(row.title for row in serving)
+            else:
+                state = "no readable evidence: " + ", ".join(row.title for row in serving)
+            rows.append(
+                [f"<b>{escape(objective['goal'])}</b>", escape(objective["key_result"]), escape(state)]
+            )
+        if not rows:
+            return "<p>No register of objectives (params/objectives.yaml), so objectives without a program cannot be named.</p>"
+        return table(["objective", "key result", "program"], rows)
+
+
+def grade_legend() -> str:
+    """The boxes of all grades; used by the pages' help."""
+    return "".join(grade_boxes(grade) for grade in "ABCDE")
+
+
+def _money(value: float, currency: str | None) -> str:
+    return Money.model_construct(currency=currency or "").amount(value)
+
+
+def _net_range(known: Sequence[Money]) -> tuple[float, float]:
+    """Interval of a sum of net benefits, each roughly normal and independent of the others."""
+    z = stats.norm.ppf(0.5 + known[0].level / 2)
+    sds = [(money.net_high - money.net_low) / (2 * stats.norm.ppf(0.5 + money.level / 2)) for money in known]
+    total, half = sum(money.net for money in known), z * math.hypot(*sds)
+    return total - half, total + half
+
+
+def make_portfolio(root: Path, output_dir: str | Path) -> Portfolio:
+    """The index of all programs in ``params/``, from their ``brief.json`` files.
+
+    Parameters
+    ----------
+    root
+        The project folder.
+    output_dir
+        The portfolio's own folder, staged or ``outputs/portfolio``.
+    """
+    folder = root / output_dir
+    staging = next((parent for parent in folder.parents if parent.name == ".staging"), None)
+    outputs = staging.parent if staging is not None else folder.parent
+    rows = [_row(program, outputs) for program in load_programs(root=root)]
+    register = load_objectives(root)
+    return Portfolio(
+        rows=tuple(sorted(rows, key=_rank)),
+        objectives=tuple(objective.model_dump() for objective in register.objectives) if register else (),
+    )
+
+
+def _row(program: Program, outputs: Path) -> Row:
+    folder = outputs / program.id
+    path = folder / "program_brief" / "brief.json"
+    brief = _load_brief(path) if path.is_file() else None
+    failed = [
+        (name, f"{program.id}/{name}.failed/report.html")
+        for name in (*program.notebooks, "program_brief")
+        if (folder / f"{name}.failed").is_dir()
+    ]
+    stale = brief is not None and any(r.inputs["program_sha256"] != program.sha256 for r in brief.results)
+    return Row(
+        program=program.id,
+        title=program.title,
+        goal=program.objective.goal,
+        objective_id=program.objective.id,
+        brief=brief,
+        stale=stale,
+        failed=tuple(failed),
+    )
+
+
+def _load_brief(path: Path) -> Brief:
+    try:
+        return Brief.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except (ValidationError, json.JSONDecodeError) as error:
+        raise LdlabError(
+            f"{path.parent.parent.name}/brief.json is of another version. Run: ldlab run"
+        ) from error
+
+
+def _rank(row: Row) -> tuple[int, str, str]:
+    if row.brief is None:
+        return len(ORDER), "Z", row.title
+    return ORDER.index(row.brief.decision.decision), row.brief.grade, row.title

@@ -1,0 +1,261 @@
+"""What a notebook concludes, and its one serial form, ``estimate.json``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydantic import ValidationError
+
+from ldlab.estimate import Check, Claim, Decision, Estimate, Grade, Money, Noun, rows_to_html
+from ldlab.program import LdlabError, Program, Study
+from ldlab.program.reading import iso, to_json
+from ldlab.report import claim as claims
+
+SCHEMA_VERSION = 1
+PACKAGES = ("ldlab", "pandas", "numpy", "pymc", "nutpie", "arviz", "linearmodels", "statsmodels", "duckdb")
+
+
+class Picture(Protocol):
+    """Anything that saves itself as a PNG into a folder."""
+
+    def save(self, folder: Path) -> Path: ...
+
+
+class Result(Noun):
+    """What one notebook found about one program: the content of ``estimate.json``.
+
+    Stable from run to run with the same inputs and seed: no clock, no path, no user.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    program: str
+    notebook: str
+    question: str
+    lead: Estimate
+    estimates: tuple[Estimate, ...]
+    kpi: dict[str, str]
+    target: dict[str, float | str]
+    checks: tuple[Check, ...]
+    claim: Claim
+    grade: Grade
+    decision: Decision
+    money: Money | None = None
+    deviations: tuple[str, ...] = ()
+    limits: tuple[str, ...] = ()
+    sample: dict[str, int | str | None]
+    inputs: dict[str, str]
+    versions: dict[str, str]
+    git: str | None = None
+    seed: int
+    run_id: str
+
+    def __str__(self) -> str:
+        return f"{self.claim.sentence}\nVerdict: {self.claim.verdict}. Grade {self.grade}. Decision: {self.decision.decision}."
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        rows = [
+            ("Claim", self.claim.sentence),
+            ("Verdict", self.claim.verdict),
+            ("Evidence", f"grade {self.grade}: {claims.GRADE_MEANS[self.grade]}"),
+            ("Decision", f"{self.decision.decision}. {self.decision.reason}"),
+            *(("Deviation", text) for text in self.deviations),
+        ]
+        return rows_to_html(rows)
+
+
+def conclude(
+    study: Study,
+    notebook: str,
+    estimates: Sequence[Estimate],
+    checks: Sequence[Check],
+    *,
+    money: Money | None = None,
+    limits: Sequence[str] = (),
+) -> Result:
+    """Draw the conclusion: the first estimate leads, the checks limit what it may claim.
+
+    Parameters
+    ----------
+    study
+        The program and its data.
+    notebook
+        Name of the notebook that asks.
+    estimates
+        All estimates of the same question; the first leads.
+    checks
+        All checks, also those that were not run.
+    money
+        The lead's money side, if there is one.
+    limits
+        What this analysis cannot tell, one short sentence each.
+    """
+    program = study.program
+    estimates = [
+        _without_small_counts(estimate, program.analysis.minimum_group_size) for estimate in estimates
+    ]
+    lead = estimates[0]
+    evidence = claims.grade(lead.design, checks)
+    said = claims.claim(lead, checks, study)
+    inputs = {"program_sha256": program.sha256, "data_sha256": study.data_sha256}
+    return Result(
+        program=program.id,
+        notebook=notebook,
+        question=program.question(),
+        lead=lead,
+        estimates=tuple(estimates),
+        kpi={
+            "label": program.kpi.label,
+            "unit": program.kpi.unit,
+            "direction": program.kpi.direction,
+            "value_type": program.kpi.value_type,
+            "owner": program.kpi.owner,
+        },
+        target={"value": program.kpi.target.value, "unit": program.kpi.target.unit, "effect": study.target},
+        checks=tuple(checks),
+        claim=said,
+        grade=evidence,
+        decision=claims.decide(program, lead, said, evidence, money),
+        money=money,
+        deviations=claims.deviations(study),
+        limits=tuple(limits),
+        sample={
+            "unit": program.design.unit,
+            "period": program.design.period,
+            "periods": len(study.periods) or None,
+            "first": iso(study.periods[0]) if study.periods else None,
+            "cut_off": iso(study.cut_off),
+        },
+        inputs=inputs,
+        versions=_versions(),
+        git=git_state(program.root),
+        seed=program.analysis.seed,
+        run_id=_run_id(program, notebook, inputs),
+    )
+
+
+def _without_small_counts(estimate: Estimate, minimum: int) -> Estimate:
+    """The estimate with counts of small groups of units set to None; clusters are not people."""
+    counts = {
+        name: None if count is not None and name != "clusters" and count < minimum else count
+        for name, count in estimate.n.items()
+    }
+    return estimate.model_copy(update={"n": counts})
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _run_id(program: Program, notebook: str, inputs: Mapping[str, str]) -> str:
+    """Six hex digits that name the run's inputs: the same inputs and seed give the same id."""
+    parts = [program.id, notebook, str(program.analysis.seed), *inputs.values(), *_versions().values()]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:6]
+
+
+def git_state(root: Path) -> str | None:
+    """Commit of the project, and whether files differ from it; None without git."""
+    try:
+        commit = _git(root, "rev-parse", "--short=12", "HEAD")
+        changed = _git(root, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return f"{commit} (modified)" if changed else commit
+
+
+def _git(root: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", *arguments], cwd=root, capture_output=True, text=True, timeout=20, check=True
+    )
+    return done.stdout.strip()
+
+
+def save(
+    result: Noun,
+    output_dir: str | Path,
+    *,
+    root: Path,
+    figures: Sequence[Picture] = (),
+    name: str = "estimate.json",
+) -> None:
+    """Write ``estimate.json`` and ``figures/*.png``, each whole or not at all.
+
+    Parameters
+    ----------
+    result
+        The conclusion.
+    output_dir
+        Folder, relative to the project (made if missing).
+    root
+        The project folder.
+    figures
+        Figures that save themselves under their own names.
+    name
+        File name of the serial form.
+    """
+    folder = root / output_dir
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    for figure in figures:
+        figure.save(folder / "figures")
+    write_whole(folder / name, to_json(rounded(result.model_dump(mode="json"))))
+
+
+def rounded(value: Any) -> Any:
+    """Floats to 12 significant digits, so that the file does not differ by the last bit of a machine."""
+    if isinstance(value, dict):
+        return {key: rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [rounded(item) for item in value]
+    return float(f"{value:.12g}") if isinstance(value, float) else value
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file so that a reader sees the old one or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def load_result(path: Path) -> Result:
+    """Read an ``estimate.json``.
+
+    Raises
+    ------
+    LdlabError
+        If the file is not of this version.
+    """
+    try:
+        return Result.model_validate_json(path.read_text(encoding="utf-8"))
+    except (ValidationError, json.JSONDecodeError) as error:
+        raise LdlabError(
+            f"{path.parent.name}/{path.name} is not of schema version {SCHEMA_VERSION}. Run the notebook again."
+        ) from error
+
+
+def checks_table(checks: Sequence[Check]) -> str:
+    """All checks as an HTML table: failed first, then not run, then passed."""
+    order = {"failed": 0, "not_run": 1, "passed": 2}
+    rows = "".join(
+        f"<tr><td>{escape(c.status.replace('_', ' '))}</td><th scope='row'>{escape(c.name)}</th>"
+        f"<td>{escape(c.sentence)}{' ' + escape(c.power) if c.power else ''}</td></tr>"
+        for c in sorted(checks, key=lambda check: order[check.status])
+    )
+    return f"<table><thead><tr><th>Status</th><th>Check</th><th>What it says</th></tr></thead><tbody>{rows}</tbody></table>"
