@@ -30,7 +30,7 @@ def make_study(
     Parameters
     ----------
     frame
-        Columns as in :class:`ldlab.Study`; ``unit``, ``treated`` and (panels) ``arm`` are filled in if absent.
+        Columns as in :class:`ldlab.Study`; ``unit``, ``treated``, and in panels ``arm``, are filled in.
     design
         The design's kind, or the whole ``design`` section but for its columns.
     covariates

@@ -37,7 +37,6 @@ _NAMES = {
     "Check": "estimate",
     "Claim": "estimate",
 }
-__all__ = [*_ROOMS, *_NAMES]
 
 
 def __getattr__(name: str) -> Any:
@@ -49,4 +48,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted([*globals(), *_ROOMS, *_NAMES])

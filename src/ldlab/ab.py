@@ -117,8 +117,8 @@ def percent_effect(study: Study, estimate: Estimate) -> PercentEffect:
 
     The comparison mean is the intercept of the same regression: the comparison group's mean, or what the
     covariates predict for untrained people like those of the estimand. Its error and its covariance with
-    the effect are counted (delta method: Casella & Berger 2002, section 5.5.4). On the log scale the effect is a
-    percentage already: exp(effect) - 1, its interval transformed.
+    the effect are counted (delta method: Casella & Berger 2002, section 5.5.4). On the log scale the effect
+    is a percentage already: exp(effect) - 1, its interval transformed.
 
     Returns
     -------
@@ -139,12 +139,13 @@ def percent_effect(study: Study, estimate: Estimate) -> PercentEffect:
     said: dict[str, Any] = {"level": estimate.level, "se_kind": f"{estimate.se_kind}, delta method"}
     if estimate.scale == "log":
         value, low, high = (100 * math.expm1(x) for x in (estimate.value, estimate.low, estimate.high))
-        return PercentEffect(value=value, se=100 * math.exp(estimate.value) * estimate.se, low=low, high=high, **said)
+        error = 100 * math.exp(estimate.value) * estimate.se
+        return PercentEffect(value=value, se=error, low=low, high=high, **said)
     kind: Any = estimate.se_kind if estimate.se_kind in ("HC2", "HC1", "classical") else "HC2"
     fit, _ = _fit(study, estimate.method, kind)
     effect, mean = fit.params["arm"], fit.params[CONSTANT]
     if not math.isclose(effect, estimate.value, rel_tol=1e-9, abs_tol=1e-12):
-        raise LdlabError("percent_effect: found an estimate of other data; expected one made from this study.")
+        raise LdlabError("percent_effect: found an estimate of other data; expected one of this study.")
     mean_se = fit.bse[CONSTANT]
     said |= {"comparison_mean": mean, "comparison_se": mean_se}
     if abs(mean) < SMALLEST_RATIO * mean_se:
@@ -171,11 +172,13 @@ def arm_table(study: Study) -> pd.DataFrame:
         An arm under the minimum group size is left empty.
     """
     _need_cross_section(study)
-    rows = study.frame.groupby("arm")["outcome"].agg(units="size", mean="mean", sd="std")
+    rows = study.frame.groupby("arm").agg(
+        units=("outcome", "size"), mean=("outcome", "mean"), sd=("outcome", "std")
+    )
     rows["se"] = rows["sd"] / np.sqrt(rows["units"])
     widest = rows["se"].max()
     decimals = max(0, 2 - math.floor(math.log10(widest))) if widest > 0 else 3
-    rows = rows.round({"mean": decimals, "sd": decimals, "se": decimals})
+    rows = rows.round(decimals)
     if study.program.kpi.value_type == "binary":
         rows = rows.rename(columns={"mean": "share"}).drop(columns="sd")
     small = rows["units"] < study.program.analysis.minimum_group_size
@@ -226,7 +229,10 @@ def _complete_cases(study: Study) -> pd.DataFrame:
         )
     rows = study.frame.dropna(subset=list(study.covariates))
     if rows["arm"].nunique() < 2:
-        raise LdlabError("regression_adjusted: found no unit with all covariates in one arm; expected both arms.")
+        raise LdlabError(
+            "regression_adjusted: found no unit with all covariates in one of the arms; expected some in "
+            "both. Leave out the covariate that is missing there."
+        )
     return rows
 
 
@@ -237,15 +243,15 @@ def _adjusting_design(study: Study, rows: pd.DataFrame, *, interactions: bool) -
     covariates = rows[names].astype(float) - centre.astype(float).mean()
     arm = rows["arm"].astype(float)
     design = pd.DataFrame({CONSTANT: 1.0, "arm": arm}).join(covariates)
-    _refuse_dependent(design, names, "constant, or follow from the treatment and the other covariates")
+    _refuse_dependent(design, "constant or fixed by the treatment and the other covariates")
     if interactions:
         products = covariates.mul(arm, axis=0).add_prefix("arm x ")
         design = design.join(products)
-        _refuse_dependent(design, list(products), "constant, or follow from the others, within one arm")
+        _refuse_dependent(design, "constant or fixed by the other covariates within one arm")
     return design
 
 
-def _refuse_dependent(design: pd.DataFrame, names: list[str], why: str) -> None:
+def _refuse_dependent(design: pd.DataFrame, why: str) -> None:
     """Refuse a design in which a column is a linear combination of columns to its left."""
     values = design.to_numpy()
     scale = np.linalg.norm(values, axis=0)
@@ -253,11 +259,12 @@ def _refuse_dependent(design: pd.DataFrame, names: list[str], why: str) -> None:
     triangle = np.linalg.qr(values / np.where(empty, 1.0, scale), mode="r")
     diagonal = np.zeros(values.shape[1])
     diagonal[: len(triangle)] = np.abs(np.diagonal(triangle))
-    dependent = [name.removeprefix("arm x ") for name, size in zip(design, diagonal, strict=True) if size < 1e-8]
+    dependent = [str(name) for name, size in zip(design.columns, diagonal, strict=True) if size < 1e-8]
     if dependent:
+        shown = ", ".join(name.removeprefix("arm x ") for name in dependent)
         raise LdlabError(
-            f"covariates: found {', '.join(dependent)}, which are {why}; expected covariates that each add "
-            "something in both arms. Leave them out of design.columns.covariates."
+            f"covariates: found {shown}, {why}; expected covariates that each add something in both arms. "
+            "Leave out of design.columns.covariates what adds nothing."
         )
 
 
@@ -272,14 +279,15 @@ def _refuse_full_leverage(design: pd.DataFrame, rows: pd.DataFrame, study: Study
         if any(len(part) - part.value_counts().max() == 1 for _, part in rows.groupby("arm")[name])
     ]
     raise LdlabError(
-        f"covariates: found {', '.join(lonely) or 'a combination'} that only one unit of an arm has; expected "
-        "several, or HC2 errors do not exist. Leave it out of design.columns.covariates, or join its categories."
+        f"covariates: found {', '.join(lonely) or 'a combination'}, in which one unit of an arm is alone; "
+        "expected several, or HC2 errors do not exist. Leave it out of design.columns.covariates, or join its "
+        "categories."
     )
 
 
 def _need_cross_section(study: Study) -> None:
     if study.program.is_panel:
         raise LdlabError(
-            f"ldlab.ab: found design {study.program.design.kind}, a panel; expected one row per unit (randomised or "
-            "observational). For panels use ldlab.did."
+            f"ldlab.ab: found design {study.program.design.kind}, a panel; expected one row per unit "
+            "(randomised or observational). For panels use ldlab.did."
         )

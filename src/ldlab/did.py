@@ -11,7 +11,6 @@ import statsmodels.api as sm
 from linearmodels.panel import PanelOLS
 from linearmodels.panel.data import PanelData
 from linearmodels.panel.utility import AbsorbingEffectError
-from scipy import stats
 
 from ldlab.estimate import Estimate, Noun
 from ldlab.program import LdlabError, Study
@@ -63,7 +62,7 @@ class EventStudy(Noun):
     @property
     def leads(self) -> tuple[Estimate, ...]:
         """The estimates before the reference; under parallel trends all of them estimate zero."""
-        return tuple(e for e, time in zip(self.estimates, self.event_times, strict=True) if time < self.reference)
+        return self.estimates[: len(self.lead_times)]
 
     @property
     def lead_times(self) -> tuple[int, ...]:
@@ -129,7 +128,7 @@ def two_way_fixed_effects(study: Study, *, se: PanelErrors = "cluster") -> Estim
     """
     _need_comparison(study)
     rows = study.frame
-    fit = _fit(study, rows, rows[["treated"]].astype(float), se)
+    fit = _fit(rows, rows[["treated"]].astype(float), se)
     return _estimate(study, rows, fit, "treated", se, method="two-way fixed effects")
 
 
@@ -159,10 +158,9 @@ def effects_since_start(study: Study, *, se: PanelErrors = "cluster") -> tuple[E
         If the study is no panel with a comparison, or has too few trained units to show.
     """
     _need_comparison(study)
-    dummies, _ = _event_dummies(study, leads=False)
-    fit = _fit(study, study.frame, dummies, se)
-    method = "effects since the start"
-    return tuple(_estimate(study, study.frame, fit, term, se, method=method, dummies=dummies) for term in dummies)
+    dummies, times = _event_dummies(study, leads=False)
+    fit = _fit(study.frame, dummies, se)
+    return _by_event_time(study, fit, dummies, list(times), se, method="effects since the start")
 
 
 def period_effects(study: Study, *, se: PanelErrors = "cluster") -> pd.DataFrame:
@@ -177,7 +175,7 @@ def period_effects(study: Study, *, se: PanelErrors = "cluster") -> pd.DataFrame
     """
     _need_comparison(study)
     dummies, _ = _event_dummies(study, leads=False)
-    fit = _fit(study, study.frame, dummies.join(_period_dummies(study.frame)), se, time_effects=False)
+    fit = _fit(study.frame, dummies.join(_period_dummies(study.frame)), se, time_effects=False)
     ranks = [int(name.removeprefix("period ")) for name in fit.params.index if name not in dummies]
     names = [f"period {rank}" for rank in ranks]
     return pd.DataFrame(
@@ -213,15 +211,12 @@ def event_study(study: Study) -> EventStudy:
     """
     _need_comparison(study)
     dummies, times = _event_dummies(study, leads=True)
-    fit = _fit(study, study.frame, dummies, "cluster")
-    leads = [term for term, time in zip(dummies, times, strict=True) if time < REFERENCE]
+    fit = _fit(study.frame, dummies, "cluster")
+    leads = [term for term, time in times.items() if time < REFERENCE]
     covariance = fit.cov.loc[leads, leads].to_numpy()
     return EventStudy(
-        estimates=tuple(
-            _estimate(study, study.frame, fit, term, "cluster", method="event study", dummies=dummies)
-            for term in dummies
-        ),
-        event_times=tuple(times),
+        estimates=_by_event_time(study, fit, dummies, list(times), "cluster", method="event study"),
+        event_times=tuple(times.values()),
         covariance=tuple(tuple(float(x) for x in row) for row in covariance),
         df=float(_clusters(study.frame).nunique() - 1),
         period=study.program.design.period,
@@ -259,7 +254,8 @@ def first_difference(study: Study, *, se: DifferenceErrors = "cluster") -> Estim
         )
     before, after = (study.frame[study.frame["period"] == rank].set_index("unit") for rank in ranks)
     both = before.index.intersection(after.index)
-    change = (after.loc[both, ["outcome", "treated"]] - before.loc[both, ["outcome", "treated"]]).astype(float)
+    columns = ["outcome", "treated"]
+    change = (after.loc[both, columns] - before.loc[both, columns]).astype(float)
     rows = study.frame[study.frame["unit"].isin(both)]
     model = sm.OLS(change["outcome"], sm.add_constant(change["treated"]))
     if se == "cluster":
@@ -282,7 +278,7 @@ def first_difference(study: Study, *, se: DifferenceErrors = "cluster") -> Estim
 
 
 def placebo_start(study: Study) -> Estimate | None:
-    """Pretend that training began k periods earlier and estimate its effect before it began: it should be none.
+    """Pretend that training began k periods earlier: its effect before it truly began should be none.
 
     Only rows of units not yet trained are used, and only cohorts with at least 3 periods before training.
     k is half the shortest of these cohorts' pre-periods, rounded down: the false start splits them in two.
@@ -290,8 +286,8 @@ def placebo_start(study: Study) -> Estimate | None:
     Returns
     -------
     Estimate or None
-        Two-way fixed effects with clustered errors, estimand 'placebo'; ``term`` says what k was. None where no
-        cohort has 3 periods before training, or fewer units than the minimum group are left in an arm.
+        Two-way fixed effects with clustered errors, estimand 'placebo'; ``term`` says what k was. None where
+        no cohort has 3 periods before training, or an arm is left with fewer units than the minimum group.
 
     Raises
     ------
@@ -309,19 +305,17 @@ def placebo_start(study: Study) -> Estimate | None:
         return None
     k = int(starts.min()) // 2
     false_start = (rows["period"] >= rows["start"] - k).astype(float).to_frame("placebo")
-    fit = _fit(study, rows, false_start, "cluster")
-    name = study.program.design.period
-    return _estimate(
-        study, rows, fit, "placebo", "cluster",
-        method="two-way fixed effects", estimand="placebo", name=f"placebo start {k} {name}{'s' * (k != 1)} earlier",
-    )  # fmt: skip
+    fit = _fit(rows, false_start, "cluster")
+    earlier = f"{k} {study.program.design.period}{'s' * (k != 1)} earlier"
+    method, estimand = "placebo start", "placebo"
+    return _estimate(study, rows, fit, "placebo", "cluster", method=method, estimand=estimand, term=earlier)
 
 
 def negative_weights(study: Study) -> float:
     """Share of treated cells that the two-way regression counts with the wrong sign.
 
-    The weight of a treated cell (unit and period) is proportional to the residual of ``treated`` after unit and
-    period effects; where it is negative, a larger effect there lowers the estimate (de Chaisemartin &
+    The weight of a treated cell (unit and period) is proportional to the residual of ``treated`` after unit
+    and period effects; where it is negative, a larger effect there lowers the estimate (de Chaisemartin &
     D'Haultfoeuille 2020, American Economic Review 110, theorem 1).
 
     Returns
@@ -352,14 +346,16 @@ def before_after(study: Study) -> Estimate:
     trained = study.frame[study.frame["arm"] == 1]
     means = trained.groupby(["unit", "treated"])["outcome"].mean().unstack()
     change = (means[1] - means[0]).dropna() if {0, 1} <= set(means) else pd.Series(dtype=float)
-    if len(change) < study.program.analysis.minimum_group_size:
+    minimum = study.program.analysis.minimum_group_size
+    if len(change) < minimum:
         raise LdlabError(
-            "before_after: found fewer units seen both before and after training than "
-            f"analysis.minimum_group_size = {study.program.analysis.minimum_group_size}; expected at least so many."
+            f"before_after: found fewer than {minimum} units seen both before and after training; expected "
+            "at least analysis.minimum_group_size."
         )
     rows = trained[trained["unit"].isin(change.index)]
     groups = pd.factorize(_clusters(rows).groupby(rows["unit"]).first().loc[change.index])[0]
-    fit = sm.OLS(change, np.ones(len(change))).fit(cov_type="cluster", cov_kwds={"groups": groups}, use_t=True)
+    model = sm.OLS(change, np.ones(len(change)))
+    fit = model.fit(cov_type="cluster", cov_kwds={"groups": groups}, use_t=True)
     return Estimate.from_t(
         fit.params.iloc[0],
         fit.bse.iloc[0],
@@ -377,10 +373,12 @@ def lead_estimate(study: Study) -> Estimate:
 
     :func:`before_after` where there is no comparison, :func:`two_way_fixed_effects` elsewhere.
     """
-    return before_after(study) if study.program.design.kind == "before_after" else two_way_fixed_effects(study)
+    if study.program.design.kind == "before_after":
+        return before_after(study)
+    return two_way_fixed_effects(study)
 
 
-def _fit(study: Study, rows: pd.DataFrame, regressors: pd.DataFrame, se: str, *, time_effects: bool = True) -> Any:
+def _fit(rows: pd.DataFrame, regressors: pd.DataFrame, se: str, *, time_effects: bool = True) -> Any:
     """The fixed-effects regression; ``regressors`` share the index of ``rows``."""
     if se not in ("cluster", "classical"):
         raise LdlabError(f"se: found '{se}'; expected 'cluster' or 'classical'.")
@@ -397,28 +395,34 @@ def _fit(study: Study, rows: pd.DataFrame, regressors: pd.DataFrame, se: str, *,
         return PanelOLS(outcome, design, entity_effects=True, time_effects=time_effects).fit(**options)
     except (AbsorbingEffectError, ValueError) as error:
         raise LdlabError(
-            "fixed effects: found nothing of the treatment left after unit and period effects; expected units that "
-            "change from untrained to trained while others do not. Check start and period."
+            "fixed effects: found nothing of the treatment left after unit and period effects; expected "
+            "units that change from untrained to trained while others do not. Check start and period."
         ) from error
 
 
 def _estimate(
-    study: Study, rows: pd.DataFrame, fit: Any, term: str, se: str, *, method: str,
-    estimand: str | None = None, name: str = "", dummies: pd.DataFrame | None = None,
-) -> Estimate:  # fmt: skip
-    n = study.count(rows)
-    if dummies is not None:
-        n["treated"] = int(rows.loc[dummies[term] == 1, "unit"].nunique())
+    study: Study, rows: pd.DataFrame, fit: Any, regressor: str, se: str, *, method: str, **said: Any
+) -> Estimate:
+    fields = {"estimand": study.estimand, "n": study.count(rows), **study.measure(), **said}
     return Estimate.from_t(
-        fit.params[term],
-        fit.std_errors[term],
+        fit.params[regressor],
+        fit.std_errors[regressor],
         df=_clusters(rows).nunique() - 1 if se == "cluster" else fit.df_resid,
         method=method,
-        estimand=estimand or study.estimand,
         se_kind=_se_kind(study, se),
-        n=n,
-        term=name or (term if dummies is not None else ""),
-        **study.measure(),
+        **fields,
+    )
+
+
+def _by_event_time(
+    study: Study, fit: Any, dummies: pd.DataFrame, terms: list[str], se: str, *, method: str
+) -> tuple[Estimate, ...]:
+    """One estimate per event time; ``n`` counts the trained units seen at it."""
+    rows, n = study.frame, study.count()
+    seen = {term: int(rows.loc[dummies[term] == 1, "unit"].nunique()) for term in terms}
+    return tuple(
+        _estimate(study, rows, fit, term, se, method=method, term=term, n={**n, "treated": seen[term]})
+        for term in terms
     )
 
 
@@ -435,31 +439,31 @@ def _period_dummies(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.get_dummies(rows["period"], prefix="period", prefix_sep=" ", dtype=float).iloc[:, 1:]
 
 
-def _event_dummies(study: Study, *, leads: bool) -> tuple[pd.DataFrame, list[int]]:
-    """0/1 columns by event time, named as terms, and the event time of each nearest to the start."""
-    rows = study.frame
-    event, minimum = rows["period"] - rows["start"], study.program.analysis.minimum_group_size
-    units = rows["unit"].groupby(event).agg(lambda seen: frozenset(seen))
-    after = _pools(units[units.index >= 0].iloc[::-1], minimum)
+def _event_dummies(study: Study, *, leads: bool) -> tuple[pd.DataFrame, dict[str, int]]:
+    """0/1 columns named as terms; and each term's event time, of a pool the one nearest the start."""
+    rows, minimum = study.frame, study.program.analysis.minimum_group_size
+    event = rows["period"] - rows["start"]
+    units = {int(time): frozenset(part) for time, part in rows["unit"].groupby(event)}
+    after = _pools({time: units[time] for time in reversed(units) if time >= 0}, minimum)
     if not after:
         raise LdlabError(
-            f"effects by event time: found fewer than {minimum} trained units after their start; expected at least "
-            "analysis.minimum_group_size."
+            f"effects by event time: found fewer than {minimum} trained units after their start; expected at "
+            "least analysis.minimum_group_size."
         )
-    before = _pools(units[units.index < REFERENCE], minimum) if leads else []
-    pools = [*before, *reversed(after)]
-    first, last = event.min(), event.max()
-    dummies = {_term(pool, first, last, study.program.design.period): event.isin(pool) for pool in pools}
-    return pd.DataFrame(dummies, index=rows.index).astype(float), [min(pool, key=abs) for pool in pools]
+    before = _pools({time: units[time] for time in units if time < REFERENCE}, minimum) if leads else []
+    pools, name = [*before, *reversed(after)], study.program.design.period
+    by_term = {_term(pool, min(units), max(units), name): pool for pool in pools}
+    dummies = pd.DataFrame({term: event.isin(pool).astype(float) for term, pool in by_term.items()})
+    return dummies, {term: min(pool, key=abs) for term, pool in by_term.items()}
 
 
-def _pools(units: pd.Series, minimum: int) -> list[list[int]]:
-    """Event times from the outside in, joined until each pool holds ``minimum`` units."""
+def _pools(units: dict[int, frozenset[Any]], minimum: int) -> list[list[int]]:
+    """Event times, given from the outside in, joined until each pool holds ``minimum`` units."""
     pools: list[list[int]] = []
     open_pool: list[int] = []
     held: frozenset[Any] = frozenset()
     for time, seen in units.items():
-        open_pool.append(int(time))  # type: ignore[call-overload]
+        open_pool.append(time)
         held |= seen
         if len(held) >= minimum:
             pools.append(open_pool)
@@ -481,8 +485,8 @@ def _term(pool: Sequence[int], first: float, last: float, period: str) -> str:
 def _need_panel(study: Study) -> None:
     if not study.program.is_panel:
         raise LdlabError(
-            f"ldlab.did: found design {study.program.design.kind}, one row per unit; expected a panel (staggered, "
-            "two_group_before_after or before_after). For cross-sections use ldlab.ab."
+            f"ldlab.did: found design {study.program.design.kind}, one row per unit; expected a panel "
+            "(staggered, two_group_before_after or before_after). For cross-sections use ldlab.ab."
         )
 
 
@@ -490,5 +494,6 @@ def _need_comparison(study: Study) -> None:
     _need_panel(study)
     if study.frame["arm"].nunique() < 2:
         raise LdlabError(
-            "ldlab.did: found one arm; expected trained and comparison units. Without a comparison use before_after."
+            "ldlab.did: found one arm; expected trained and comparison units. Without a comparison use "
+            "before_after."
         )

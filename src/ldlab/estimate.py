@@ -286,9 +286,8 @@ class Money(Noun):
         ]
 
     def amount(self, value: float) -> str:
-        """An amount of money to three significant digits."""
-        digits = 0 if value == 0 else max(0, math.floor(math.log10(abs(value))) - 2)
-        return f"{self.currency} {format_number(round(value, -digits), 0)}"
+        """An amount in this currency, to three significant digits."""
+        return format_money(value, self.currency)
 
     def __str__(self) -> str:
         return "\n".join(f"{name}: {text}" for name, text in self._rows())
@@ -331,6 +330,16 @@ def format_chance(chance: float) -> str:
     if chance < 0.005:
         return "under 0.5%"
     return f"{chance:.0%}"
+
+
+def format_money(value: float, currency: str) -> str:
+    """An amount of money to three significant digits.
+
+    >>> format_money(-103776, "EUR")
+    'EUR −104,000'
+    """
+    digits = 0 if value == 0 else max(0, math.floor(math.log10(abs(value))) - 2)
+    return f"{currency} {format_number(round(value, -digits), 0)}"
 
 
 def chance_in_words(chance: float) -> str:

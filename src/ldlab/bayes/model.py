@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from html import escape
 from typing import Any, Literal
 
 import numpy as np
@@ -57,31 +57,42 @@ class Priors:
     residual_scale: float
 
     def _rows(self) -> list[tuple[str, str]]:
-        low, high = (self._number(self.effect_mean + side * 1.645 * self.effect_sd, sign=True) for side in (-1, 1))
+        low, high = (
+            self._number(self.effect_mean + side * 1.645 * self.effect_sd, sign=True) for side in (-1, 1)
+        )
         rows = [
             (
                 "average effect",
                 f"Normal({self._number(self.effect_mean)}, {self._number(self.effect_sd)}) {self.unit}: "
                 f"9 in 10 between {low} and {high}",
             ),
-            ("how far segments differ", f"half-normal with scale {self._number(self.segment_sd)} {self.unit}"),
+            (
+                "how far segments differ",
+                f"half-normal with scale {self._number(self.segment_sd)} {self.unit}",
+            ),
         ]
         scale = {"identity": "", "logit": " log odds", "log": " on the log scale"}[self.link]
         if self.link != "identity":
             effect = f"Normal({self.link_effect_mean:.2g}, {self.link_effect_sd:.2g}){scale}"
             rows.append(("the same in the model", f"{effect}; segments {self.link_segment_sd:.2g}"))
         rows += [
-            ("comparison mean", f"Normal({self._number(self.baseline_mean)}, {self._number(self.baseline_sd)}){scale}"),
+            (
+                "comparison mean",
+                f"Normal({self._number(self.baseline_mean)}, {self._number(self.baseline_sd)}){scale}",
+            ),
             ("slope of a covariate", f"Normal(0, {self._number(self.slope_sd)}){scale} per sd"),
             ("what training adds to it", f"Normal(0, {self._number(self.interaction_sd)}){scale} per sd"),
         ]
         if self.link == "identity":
-            rows.append(("residual sd of an arm", f"exponential with mean {self._number(self.residual_scale)}"))
+            rows.append(
+                ("residual sd of an arm", f"exponential with mean {self._number(self.residual_scale)}")
+            )
         return rows
 
     def _number(self, value: float, *, sign: bool = False) -> str:
-        size = max(abs(value), 1e-12)
-        return format_number(value, max(0, 2 - int(np.floor(np.log10(size)))) if size < 1e3 else 0, sign=sign)
+        """Three digits of the effect's scale."""
+        size = max(abs(value), self.effect_sd) if self.link == "identity" else max(abs(value), 0.1)
+        return format_number(value, max(0, 2 - math.floor(math.log10(size))), sign=sign)
 
     def __str__(self) -> str:
         return "\n".join(f"{name}: {text}" for name, text in self._rows())
@@ -90,7 +101,7 @@ class Priors:
         return str(self)
 
     def _repr_html_(self) -> str:
-        return f"<p>{escape('Priors')}</p>" + rows_to_html(self._rows())
+        return rows_to_html(self._rows())
 
 
 def priors(study: Study) -> Priors:
@@ -139,7 +150,9 @@ def priors_of(units: Units) -> Priors:
         link_effect_mean=link_mean,
         link_effect_sd=link_sd,
         link_segment_sd=on_link(link, mean, 0.0, segment_sd)[1],
-        baseline_mean=float({"identity": mean, "logit": special.logit(mean / 100), "log": np.log(abs(mean))}[link]),
+        baseline_mean=float(
+            {"identity": mean, "logit": special.logit(mean / 100), "log": np.log(abs(mean))}[link]
+        ),
         baseline_sd=2.5 * sd if link == "identity" else 1.5,
         slope_sd=spread,
         interaction_sd=spread / 2,
@@ -274,7 +287,9 @@ def _cluster_shift(units: Units, prior: Priors) -> Any:
     if units.cluster is None:
         return None
     spread = pm.HalfNormal("cluster_spread", prior.cluster_sd)
-    return pm.Deterministic("cluster_shift", spread * pm.Normal("cluster_unit", 0, 1, dims="cluster"), dims="cluster")
+    return pm.Deterministic(
+        "cluster_shift", spread * pm.Normal("cluster_unit", 0, 1, dims="cluster"), dims="cluster"
+    )
 
 
 def _predictor(coefficients: Any, shift: Any, arm: Any, design: Floats, cluster: Any) -> Any:
@@ -290,14 +305,16 @@ def _gaussian(units: Units, prior: Priors, coefficients: Any, shift: Any) -> Non
         pm.Normal("kpi", mu, sigma[units.arm], observed=units.outcome)
         return
     for code, name in enumerate(ARMS):
-        r, projection, rest, degrees = compress(units.design[units.arm == code], units.outcome[units.arm == code])
+        r, projection, rest, degrees = compress(
+            units.design[units.arm == code], units.outcome[units.arm == code]
+        )
         pm.Normal(f"kpi_{name}", pt.dot(r, coefficients[code]), sigma[code], observed=projection)
         if degrees > 0:
             pm.Gamma(f"residual_{name}", alpha=degrees / 2, beta=1 / (2 * sigma[code] ** 2), observed=rest)
 
 
 def compress(x: Floats, y: Floats) -> tuple[Floats, Floats, float, int]:
-    """R, Q'y, residual sum of squares and its degrees of freedom: all that a normal likelihood reads of (x, y).
+    """R, Q'y, residual sum of squares and its degrees of freedom: all that a normal likelihood reads.
 
     Examples
     --------

@@ -58,7 +58,9 @@ class Units:
     @property
     def share(self) -> Floats:
         """(s,) share of each segment in the population."""
-        return np.bincount(self.segment[self.population], minlength=len(self.segments)) / self.population.sum()
+        return (
+            np.bincount(self.segment[self.population], minlength=len(self.segments)) / self.population.sum()
+        )
 
     @property
     def z(self) -> Floats:
@@ -99,8 +101,8 @@ def unit_changes(study: Study) -> Study:
     starts = frame.loc[frame["arm"] == 1, "start"].dropna().unique()
     if len(starts) != 1:
         raise LdlabError(
-            f"bayes: found {len(starts)} different starts among trained units; a before/after comparison of two "
-            "groups has one. Set design.kind to staggered and use diff_in_diff"
+            f"bayes: found {len(starts)} different starts among trained units; expected one for a before/after "
+            "comparison of two groups. Set design.kind to staggered and use diff_in_diff"
         )
     frame = frame.sort_values(["unit", "period"], kind="stable")
     before, after = frame[frame["period"] < starts[0]], frame[frame["period"] >= starts[0]]
@@ -120,16 +122,18 @@ def units_of(study: Study) -> Units:
     kind = study.program.design.kind
     if kind not in DESIGNS:
         raise LdlabError(
-            f"bayes: found design {kind}; expected one of {', '.join(DESIGNS)}. Use diff_in_diff for this design"
+            f"bayes: found design {kind}; expected {', '.join(DESIGNS)}. Use diff_in_diff for this design"
         )
-    study = unit_changes(study)
+    study = _complete_cases(unit_changes(study))
     frame = study.frame
     arm = frame["arm"].to_numpy(dtype=np.int64)
     _refuse_small_arms(study, arm)
     family = _family(study)
     outcome, exposure = _outcome(frame, family, study.program.kpi.value_type)
     if family == "gaussian" and outcome[arm == 0].std() == 0:
-        raise LdlabError("bayes: the KPI has one value only in the comparison arm; there is no spread to learn from")
+        raise LdlabError(
+            "bayes: the KPI has one value only in the comparison arm; there is no spread to learn from"
+        )
     population = arm == 1 if study.estimand == "ATT" else np.ones(len(arm), dtype=bool)
     z = _standardised(study, arm, population)
     codes, names = _segments(study, arm)
@@ -150,13 +154,24 @@ def units_of(study: Study) -> Units:
     )
 
 
+def _complete_cases(study: Study) -> Study:
+    """The study without units that lack a covariate; they are counted, not filled in."""
+    complete = study.frame[list(study.covariates)].notna().all(axis=1)
+    if complete.all():
+        return study
+    why = f"{study.program.design.unit}s without some covariate"
+    left_out = (*study.left_out, (why, int((~complete).sum())))
+    return replace(study, frame=study.frame[complete].reset_index(drop=True), left_out=left_out)
+
+
 def _refuse_small_arms(study: Study, arm: Ints) -> None:
     minimum = study.program.analysis.minimum_group_size
     for code, name in enumerate(ARMS):
         if (arm == code).sum() < minimum:
             raise LdlabError(
-                f"bayes: the {name} arm has fewer than {minimum} {study.program.design.unit}s with a KPI, the "
-                "minimum group size (analysis.minimum_group_size). Nothing is estimated from so few"
+                f"bayes: found fewer than {minimum} {study.program.design.unit}s with a KPI and all covariates in "
+                f"the {name} arm; expected at least analysis.minimum_group_size = {minimum} in each arm. Leave out "
+                "covariates that are often missing, or wait for more data"
             )
 
 
@@ -183,12 +198,18 @@ def _standardised(study: Study, arm: Ints, population: NDArray[np.bool_]) -> Flo
         name = study.covariates[int(np.argmin(sd))]
         raise LdlabError(f"bayes: covariate '{name}' has one value only; take it out of columns.covariates")
     z = (x - x[population].mean(axis=0)) / sd
-    same = [name for name, column in zip(study.covariates, z.T, strict=True) if _explains(column[:, None], arm)]
+    same = [
+        name for name, column in zip(study.covariates, z.T, strict=True) if _explains(column[:, None], arm)
+    ]
     if same or _explains(z, arm):
-        which = f"covariate '{same[0]}' equals the treatment" if same else "the covariates add up to the treatment"
+        which = (
+            f"covariate '{same[0]}' equals the treatment"
+            if same
+            else "the covariates add up to the treatment"
+        )
         raise LdlabError(
-            f"bayes: {which}: nobody with the same covariates is in the other arm. Name only columns measured "
-            "before training in columns.covariates"
+            f"bayes: {which}, so nobody can be compared. Name only columns measured before training in "
+            "columns.covariates"
         )
     return z
 
@@ -202,11 +223,10 @@ def _explains(z: Floats, arm: Ints) -> bool:
 
 def _segments(study: Study, arm: Ints) -> tuple[Ints, tuple[str, ...]]:
     """Codes and names of segments; those that may not be shown are pooled, last."""
-    one: tuple[Ints, tuple[str, ...]] = (np.zeros(len(arm), dtype=np.int64), ())
+    one: tuple[Ints, tuple[str, ...]] = np.zeros_like(arm), ()
     if "segment" not in study.frame:
         return one
-    label = study.frame["segment"].astype(object)
-    label = label.where(label.notna(), "not recorded").astype(str)
+    label = study.frame["segment"].astype(str)
     size = pd.crosstab(label, arm).reindex(columns=[0, 1], fill_value=0)
     shown, hidden = split_small(size, study.program.analysis.minimum_group_size)
     names = (*shown, POOLED) if hidden else tuple(shown)
@@ -240,8 +260,6 @@ def _clusters(frame: pd.DataFrame) -> Ints | None:
     if "cluster" not in frame:
         return None
     codes, names = pd.factorize(frame["cluster"], sort=True)
-    if len(names) < 2:
-        raise LdlabError("bayes: found one cluster; expected two or more. Take columns.cluster out, or widen the data")
     return None if len(names) == len(frame) else codes.astype(np.int64)
 
 

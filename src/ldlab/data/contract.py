@@ -24,9 +24,11 @@ class Faults:
     found: list[Fault] = field(default_factory=list)
 
     def add(self, column: str, found: str, expected: str, hint: str = "") -> None:
+        """Note a fault of one column."""
         self.found.append(Fault(self.file, None, column, found, expected, hint))
 
     def stop_if_any(self) -> None:
+        """Raise all faults found so far."""
         if self.found:
             raise InputError(self.found)
 
@@ -221,12 +223,11 @@ def _binary_arm(raw: pd.DataFrame, column: str, program: Program, faults: Faults
 
 
 def _code(value: Any) -> str:
-    """One text for 1, 1.0, True and '1', so that a coding matches whatever the file's type."""
-    if isinstance(value, bool | np.bool_):
-        return str(int(value))
+    """One text for 1, 1.0, True, 'yes' and '1', so that a coding matches whatever type a reader made of it."""
     if isinstance(value, float | np.floating) and float(value).is_integer():
-        return str(int(value))
-    return str(value).strip()
+        value = int(value)
+    text = str(value).strip()
+    return {"true": "1", "yes": "1", "false": "0", "no": "0"}.get(text.lower(), text)
 
 
 def _unique(frame: pd.DataFrame, keys: list[str], names: list[str], faults: Faults) -> None:
@@ -429,7 +430,7 @@ def _add_covariates(
 
 
 def _equal_or_opposite(numbers: pd.Series, arm: pd.Series) -> bool:
-    return numbers.groupby(arm).nunique().eq(1).all() and numbers.nunique() == 2
+    return bool(numbers.groupby(arm).nunique().eq(1).all()) and numbers.nunique() == 2
 
 
 def _indicators(values: pd.Series, column: str, faults: Faults) -> dict[str, pd.Series]:

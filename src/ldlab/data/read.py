@@ -23,8 +23,8 @@ READERS = {
 
 
 def source_name(program: Program) -> str:
-    """What a message calls the data: the source as the program file gives it, or its query."""
-    return program.data.source or f"query of {program.id}"
+    """What a message calls the data: the program file, and the source or query that it gives."""
+    return f"{program.file or program.id} ({program.data.source or 'data.query'})"
 
 
 def read_table(program: Program) -> tuple[pd.DataFrame, str]:
@@ -42,82 +42,84 @@ def read_table(program: Program) -> tuple[pd.DataFrame, str]:
     InputError
         If a file is missing, empty or unreadable, or the query is not one SELECT.
     """
-    connection = duckdb.connect()
-    try:
-        connection.execute("SET file_search_path = ?", [program.root.as_posix()])
-        connection.execute("SET threads = 2")
-        if program.data.query is not None:
-            frame = _run_query(connection, program)
-            return frame, _frame_sha256(frame)
-        files = _files(program)
-        frame = _read_files(connection, program, files)
-        return frame, _files_sha256(files)
-    finally:
-        connection.close()
-
-
-def _fault(program: Program, found: str, expected: str, hint: str = "") -> InputError:
-    return InputError([Fault(source_name(program), None, "data", found, expected, hint)])
-
-
-def _files(program: Program) -> list[Path]:
+    if program.data.query is not None:
+        frame = _run_query(program.data.query, program.root, source_name(program))
+        return frame, _frame_sha256(frame)
     source = str(program.data.source)
+    name = source_name(program)
+    frame = read_files(source, program.root, program.data.missing_values, name=name)
+    return frame, _files_sha256(_files(source, program.root, name))
+
+
+def read_files(
+    source: str, root: Path, missing_values: tuple[str, ...] = (), *, name: str = ""
+) -> pd.DataFrame:
+    """Read a file or a glob of files, relative to ``root``.
+
+    Raises
+    ------
+    InputError
+        If no file is there, one is empty, or they cannot be read.
+    """
+    name = name or source
+    files = _files(source, root, name)
+    suffix = next((s for s in reversed(files[0].suffixes) if s.lower() in READERS), "")
+    if not suffix:
+        raise _fault(name, f"a file ending in '{files[0].suffix}'", "one of " + ", ".join(READERS))
+    names, reader = [file.as_posix() for file in files], READERS[suffix.lower()]
+    with duckdb.connect() as connection:
+        try:
+            if reader != "csv":
+                sql = f"SELECT * FROM read_{reader}($files, union_by_name = true)"
+                return connection.execute(sql, {"files": names}).df()
+            missing = list(dict.fromkeys(["", *missing_values]))
+            sql = "SELECT * FROM read_csv($files, sample_size = -1, union_by_name = true, nullstr = $missing)"
+            return connection.execute(sql, {"files": names, "missing": missing}).df()
+        except duckdb.Error as error:
+            raise _fault(name, _first_line(error, root), f"a readable {suffix.lstrip('.')} table") from None
+
+
+def _fault(source: str, found: str, expected: str, hint: str = "") -> InputError:
+    return InputError([Fault(source, None, "data", found, expected, hint)])
+
+
+def _files(source: str, root: Path, name: str) -> list[Path]:
     base = Path(source)
-    if base.is_absolute():
-        files = sorted(Path(base.anchor).glob(str(base.relative_to(base.anchor))))
-    else:
-        files = sorted(program.root.glob(source))
-    files = [file for file in files if file.is_file()]
+    folder, pattern = (
+        (Path(base.anchor), str(base.relative_to(base.anchor))) if base.is_absolute() else (root, source)
+    )
+    files = sorted(file for file in folder.glob(pattern) if file.is_file())
     if not files:
-        folder = (program.root / source).parent
-        others = [p.name for p in sorted(folder.iterdir())] if folder.is_dir() else []
+        near = (root / source).parent
+        others = [path.name for path in sorted(near.iterdir())] if near.is_dir() else []
         raise _fault(
-            program, "no such file", "a file, relative to the project folder", did_you_mean(base.name, others)
+            name, "no such file", "a file, relative to the project folder", did_you_mean(base.name, others)
         )
     empty = [file.name for file in files if file.stat().st_size == 0]
     if empty:
-        raise _fault(program, f"0 bytes in {empty[0]}", "a table with rows")
+        raise _fault(name, f"0 bytes in {empty[0]}", "a table with rows")
     return files
 
 
-def _read_files(connection: duckdb.DuckDBPyConnection, program: Program, files: list[Path]) -> pd.DataFrame:
-    suffix = next((s for s in reversed(files[0].suffixes) if s.lower() in READERS), "")
-    if not suffix:
-        raise _fault(program, f"a file ending in '{files[0].suffix}'", "one of " + ", ".join(READERS))
-    names = [file.as_posix() for file in files]
-    reader = READERS[suffix.lower()]
-    try:
-        if reader == "csv":
-            missing = list(dict.fromkeys(["", *program.data.missing_values]))
-            relation = connection.sql(
-                "SELECT * FROM read_csv($files, sample_size = -1, union_by_name = true, nullstr = $missing)",
-                params={"files": names, "missing": missing},
-            )
-        else:
-            name = "read_parquet" if reader == "parquet" else "read_json"
-            relation = connection.sql(
-                f"SELECT * FROM {name}($files, union_by_name = true)", params={"files": names}
-            )
-        return relation.df()
-    except duckdb.Error as error:
-        raise _fault(program, _first_line(error, program), f"a readable {suffix.lstrip('.')} table") from None
+def _run_query(query: str, root: Path, name: str) -> pd.DataFrame:
+    with duckdb.connect() as connection:
+        connection.execute("SET file_search_path = ?", [root.as_posix()])
+        try:
+            statements = connection.extract_statements(query)
+            if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+                raise _fault(
+                    name,
+                    f"{len(statements)} statement(s), not one SELECT",
+                    "one SELECT",
+                    "Queries only read.",
+                )
+            return connection.execute(query).df()
+        except duckdb.Error as error:
+            raise _fault(name, _first_line(error, root), "a SELECT that runs") from None
 
 
-def _run_query(connection: duckdb.DuckDBPyConnection, program: Program) -> pd.DataFrame:
-    query = str(program.data.query)
-    try:
-        statements = connection.extract_statements(query)
-        if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-            raise _fault(
-                program, f"{len(statements)} statement(s), not one SELECT", "one SELECT", "Queries only read."
-            )
-        return connection.sql(query).df()
-    except duckdb.Error as error:
-        raise _fault(program, _first_line(error, program), "a SELECT that runs") from None
-
-
-def _first_line(error: Exception, program: Program) -> str:
-    text = str(error).splitlines()[0].replace(program.root.as_posix() + "/", "")
+def _first_line(error: Exception, root: Path) -> str:
+    text = str(error).splitlines()[0].replace(root.as_posix() + "/", "")
     return text if len(text) < 200 else text[:197] + "..."
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -40,9 +41,9 @@ DecisionWord = Literal["scale", "continue", "fix", "test further", "stop", "too 
 Grade = Literal["A", "B", "C", "D", "E"]
 
 
-def refuse(expected: str, found: object = None) -> PydanticCustomError:
-    """The error a validator raises: what was expected, and what was found if that is not the whole field."""
-    return PydanticCustomError("ldlab", "{expected}", {"expected": expected, "found": found})
+def refuse(expected: str, found: object = None, *, at: tuple[str, ...] = ()) -> PydanticCustomError:
+    """The error a validator raises: what was expected, what was found, and where below the validated section."""
+    return PydanticCustomError("ldlab", "{expected}", {"expected": expected, "found": found, "at": at})
 
 
 class Section(BaseModel):
@@ -98,28 +99,31 @@ class Kpi(Section):
     @model_validator(mode="after")
     def _units_fit(self) -> Self:
         if self.value_type == "binary" and self.unit != PERCENTAGE_POINTS:
-            raise refuse(f"unit: '{PERCENTAGE_POINTS}' for a binary KPI", self.unit)
+            raise refuse(f"'{PERCENTAGE_POINTS}' for a binary KPI", self.unit, at=("unit",))
         if self.scale == "log" and self.value_type not in ("continuous", "duration"):
-            raise refuse("scale: 'log' only with value_type continuous or duration", self.value_type)
+            raise refuse("'log' only with value_type continuous or duration", self.value_type, at=("scale",))
         if (self.value_type == "rate") != (self.exposure_column is not None):
-            raise refuse("exposure_column with value_type: rate, and only then", self.exposure_column)
+            raise refuse(
+                "exposure_column with value_type: rate, and only then",
+                self.exposure_column,
+                at=("value_type",),
+            )
         allowed = [PERCENT_OF_BASELINE] if self.scale == "log" else [self.unit, PERCENT_OF_BASELINE]
         for name, amount in (
             ("target", self.target),
             ("smallest_effect_worth_having", self.smallest_effect_worth_having),
         ):
             if amount.unit not in allowed:
-                raise refuse(
-                    f"{name}.unit to be " + " or ".join(f"'{unit}'" for unit in allowed), amount.unit
-                )
+                raise refuse(" or ".join(f"'{unit}'" for unit in allowed), amount.unit, at=(name, "unit"))
             if amount.unit == PERCENT_OF_BASELINE and self.direction == "decrease" and amount.value >= 100:
-                raise refuse(f"{name}: a fall of less than 100 percent", amount.value)
+                raise refuse("a fall of less than 100 percent", amount.value, at=(name, "value"))
         if self.target.unit == self.smallest_effect_worth_having.unit and (
             self.target.value < self.smallest_effect_worth_having.value
         ):
             raise refuse(
                 f"a target of at least the smallest effect worth having ({self.smallest_effect_worth_having.value:g})",
                 self.target.value,
+                at=("target", "value"),
             )
         return self
 
@@ -173,6 +177,9 @@ class Design(Section):
 
     kind: Design_kind = Field(description="The design; it sets the ceiling of the evidence grade.")
     unit: Text = Field(description="One unit in the singular: 'agent', 'firm'.")
+    unit_plural: Text | None = Field(
+        None, description="The unit in the plural; default: the singular with an s."
+    )
     population: Text = Field(description="The trained population in the plural, as the headline names it.")
     columns: Columns
     period: Text = Field("period", description="One period in the singular: 'week', 'year'.")
@@ -194,6 +201,11 @@ class Design(Section):
         max_length=3,
         description="What this study cannot tell, in the owner's words; the page shows at most three.",
     )
+
+    @property
+    def units(self) -> str:
+        """The unit in the plural."""
+        return self.unit_plural or f"{self.unit}s"
 
     @model_validator(mode="after")
     def _columns_fit_the_design(self) -> Self:
@@ -418,12 +430,11 @@ class Program(Section):
 
     _root: Path = PrivateAttr(default=Path())
     _sha256: str = PrivateAttr(default="")
+    _file: str = PrivateAttr(default="")
 
     @field_validator("id")
     @classmethod
     def _safe_id(cls, value: str) -> str:
-        import re
-
         if not re.match(PROGRAM_ID, value):
             raise refuse("lower-case letters, digits, - and _, at most 64, no dots or slashes", value)
         if value in RESERVED_IDS:
@@ -475,6 +486,11 @@ class Program(Section):
     def root(self) -> Path:
         """The project folder that paths are relative to."""
         return self._root
+
+    @property
+    def file(self) -> str:
+        """The program file, relative to the project."""
+        return self._file
 
     @property
     def sha256(self) -> str:

@@ -16,7 +16,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from ldlab.program.faults import Fault, InputError, did_you_mean, shorten
-from ldlab.program.model import Objectives, Program
+from ldlab.program.model import PROGRAM_ID, Objectives, Program
 
 SIZE_CAP = 256 * 1024
 OBJECTIVES_FILE = "objectives.yaml"
@@ -93,13 +93,11 @@ def parse_yaml(text: str, file: str) -> Document:
         )
     try:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            line = event.start_mark.line + 1
+            line = event.start_mark.line + 1 if event.start_mark else None
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
                 faults.append(Fault(file, line, "YAML", "an anchor or alias", "the value written out"))
-            elif getattr(event, "tag", None):
-                faults.append(
-                    Fault(file, line, "YAML", f"the tag {event.tag}", "plain values; tags can run code")
-                )
+            elif tag := getattr(event, "tag", None):
+                faults.append(Fault(file, line, "YAML", f"the tag {tag}", "plain values; tags can run code"))
         if faults:
             raise InputError(faults)
         node = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -150,7 +148,7 @@ def _construct(node: yaml.Node, where: Where, lines: dict[Where, int], faults: l
         return result
     if isinstance(node, yaml.SequenceNode):
         return [_construct(item, (*where, i), lines, faults, file) for i, item in enumerate(node.value)]
-    return _scalar(str(node.value), plain=node.style is None)
+    return _scalar(str(node.value), plain=getattr(node, "style", None) is None)
 
 
 def _scalar(text: str, *, plain: bool) -> str | int | float | bool | None:
@@ -167,14 +165,14 @@ def _dotted(where: Iterable[str | int]) -> str:
     return ".".join(str(part) for part in where) or "file"
 
 
-def _known_keys(model: type[BaseModel], where: Where) -> list[str]:
-    """The keys that the section at ``where`` may have."""
+def _section_schema(model: type[BaseModel], where: Where) -> dict[str, Any]:
+    """The JSON Schema of the section at ``where``."""
     schema = model.model_json_schema()
     here: Any = schema
     for part in where:
         here = _resolve(here, schema)
         here = here.get("items", {}) if isinstance(part, int) else here.get("properties", {}).get(part, {})
-    return list(_resolve(here, schema).get("properties", {}))
+    return _resolve(here, schema)
 
 
 def _resolve(node: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
@@ -188,9 +186,11 @@ def _resolve(node: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
 
 def _fault(error: Any, model: type[BaseModel], document: Document, file: str) -> Fault:
     where: Where = tuple(part for part in error["loc"] if not _is_union_arm(part))
+    if error["type"] == "ldlab":
+        where = (*where, *error["ctx"]["at"])
     line, field = document.line(where), _dotted(where)
     if error["type"] == "extra_forbidden":
-        known = _known_keys(model, where[:-1])
+        known = list(_section_schema(model, where[:-1]).get("properties", {}))
         return Fault(
             file,
             line,
@@ -200,7 +200,10 @@ def _fault(error: Any, model: type[BaseModel], document: Document, file: str) ->
             did_you_mean(str(where[-1]), known),
         )
     if error["type"] == "missing":
-        return Fault(file, line, field, "nothing", f"{field} (it is required)")
+        told = (
+            _section_schema(model, where[:-1]).get("properties", {}).get(where[-1], {}).get("description", "")
+        )
+        return Fault(file, line, field, "nothing", told.rstrip(".") or f"{where[-1]}: (it is required)")
     if error["type"] == "ldlab":
         found = error["ctx"].get("found")
         return Fault(
@@ -263,6 +266,18 @@ def _read_document(path: Path, shown: str) -> Document:
 def resolve_program(program: str | Path, root: Path | None = None) -> Path:
     """Path of a program file, given its path (from here or from the project) or its id."""
     given = Path(program)
+    if given.suffix not in (".yaml", ".yml") and not re.match(PROGRAM_ID, str(program)):
+        raise InputError(
+            [
+                Fault(
+                    "command",
+                    None,
+                    "PROGRAM",
+                    shorten(str(program)),
+                    "a program's id, or the path of its .yaml file",
+                )
+            ]
+        )
     root = root or (project_root(given.parent) if given.is_absolute() and given.exists() else project_root())
     if given.suffix in (".yaml", ".yml"):
         return given.resolve() if given.is_file() else (root / given).resolve()
@@ -290,16 +305,38 @@ def load_program(program: str | Path, root: Path | None = None) -> Program:
     document = _read_document(path, shown)
     value = dict(document.value)
     value.setdefault("id", path.stem)
+    todo = _left_to_write(document, shown)
     try:
         parsed = Program.model_validate(value)
     except ValidationError as error:
-        raise InputError(_faults(error, Program, document, shown)) from None
-    parsed._root = root
+        left = {fault.field for fault in todo}
+        others = [fault for fault in _faults(error, Program, document, shown) if fault.field not in left]
+        raise InputError(sorted([*todo, *others], key=lambda fault: fault.line or 0)) from None
+    if todo:
+        raise InputError(todo)
+    parsed._root, parsed._file = root, shown
     parsed._sha256 = hashlib.sha256(parsed.model_dump_json().encode()).hexdigest()
     unknown = _unknown_objective(parsed, root, document, shown)
     if unknown:
         raise InputError([unknown])
     return parsed
+
+
+def _left_to_write(document: Document, shown: str) -> list[Fault]:
+    """The fields of a new file in which nothing but a TODO stands."""
+
+    def walk(value: Any, where: Where) -> Iterable[Where]:
+        if isinstance(value, dict):
+            for key, item in value.items():
+                yield from walk(item, (*where, key))
+        elif isinstance(value, list):
+            for i, item in enumerate(value):
+                yield from walk(item, (*where, i))
+        elif isinstance(value, str) and value.startswith("TODO"):
+            yield where
+
+    places = walk(document.value, ())
+    return [Fault(shown, document.line(w), _dotted(w), "a TODO", "what only you can say") for w in places]
 
 
 def load_objectives(root: Path) -> Objectives | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -16,11 +17,13 @@ from ldlab.estimate import (
     Verdict,
     chance_in_words,
     format_chance,
+    format_money,
+    format_number,
     level_in_words,
 )
 from ldlab.program import LdlabError, Program
 from ldlab.report import claim as claims
-from ldlab.report.html import STYLE, Span, bar, grade_boxes, table
+from ldlab.report.html import STYLE, Span, bar, count_of, grade_boxes, table
 from ldlab.report.result import Result, load_result
 
 SIZED = ("A", "B", "C")
@@ -118,90 +121,88 @@ class Brief(Noun):
     def _effect(self) -> str:
         lead = self.lead
         if lead is None:
-            return '<span class="big">No estimate</span> <span class="note">the leading analysis did not finish.</span>'
+            return _row("No estimate", "the leading analysis did not finish.")
         if not self.shows_size:
             return self._direction(lead)
         target = lead.format(lead.target, sign=True)
-        text = f"{lead.format(lead.value, sign=True)} {_percent(lead)}"
+        text = f"{lead.format(lead.value, sign=True)} {lead.shown_unit}"
         better = "more is better" if lead.sign > 0 else "less is better"
-        alt = f"Effect {text}, {lead.interval_text()}; agreed target {target}; no effect is zero; {better}"
         picture = bar(
             Span(lead.shown(lead.value), lead.shown(lead.low), lead.shown(lead.high)),
             target=lead.shown(lead.target),
             target_label=f"agreed target {target}",
             zero_label="no effect",
-            alt=alt,
+            alt=f"Effect {text}, {lead.interval_text()}; agreed target {target}; no effect is zero; {better}",
         )
-        return f'<span class="big">{escape(text)}</span> <span class="note">{escape(lead.interval_text())}; {better}</span>{picture}'
+        return _row(text, f"{lead.interval_text()}; {better}") + picture
 
     def _direction(self, lead: Estimate) -> str:
         if self.verdict == "not readable":
-            return '<span class="big">Not shown</span> <span class="note">a check broke this result.</span>'
+            return _row("Not shown", "a check broke this result.")
         if self.verdict == "too early":
-            return '<span class="big">Not shown yet</span> <span class="note">an effect was not expected by now.</span>'
+            return _row("Not shown yet", "an effect was not expected by now.")
         if self.grade == "E":
-            return '<span class="big">None can be stated</span> <span class="note">evidence of grade E cannot carry an effect.</span>'
+            return _row("None can be stated", "evidence of grade E cannot carry an effect.")
         word = "no clear direction" if self.verdict == "unclear" else "higher" if lead.value > 0 else "lower"
-        return (
-            f'<span class="big">Direction: {word}</span> <span class="note">evidence of grade D shows a direction '
-            "at most; a size would promise too much.</span>"
-        )
+        note = "evidence of grade D shows a direction at most; a size would promise too much."
+        return _row(f"Direction: {word}", note)
 
     def _target(self) -> str:
         lead = self.lead
         if lead is None or not self.shows_size:
-            why = "no estimate" if lead is None else "this evidence cannot carry a chance"
-            return f'<span class="big">Not stated</span> <span class="note">{why}.</span>'
-        word = chance_in_words(lead.p_target)
-        return (
-            f'<span class="big">{format_chance(lead.p_target)} chance that it was met</span> '
-            f'<span class="note">({word}). Chance of any gain: {format_chance(lead.p_gain)}. '
-            f"Chance that the change is smaller than what is worth having: {format_chance(lead.p_negligible)}.</span>"
+            return _row(
+                "Not stated", "no estimate." if lead is None else "this evidence cannot carry a chance."
+            )
+        return _row(
+            f"{format_chance(lead.p_target)} chance that it was met",
+            f"({chance_in_words(lead.p_target)}). Chance of any gain: {format_chance(lead.p_gain)}. Chance that the "
+            f"change is smaller than what is worth having: {format_chance(lead.p_negligible)}.",
         )
 
     def _money(self) -> str:
         if self.full_cost is None:
-            return '<span class="big">Not computed</span> <span class="note">the program file gives no costs.</span>'
-        cost = Money.model_construct(currency=self.currency).amount(self.full_cost)
+            return _row("Not computed", "the program file gives no costs.")
         if self.money is None or not self.shows_size:
+            missing = self.shows_size
             why = (
                 "the program file gives no value of a KPI unit"
-                if self.money is None
+                if missing
                 else "the effect has no size to count"
             )
-            return f'<span class="big">Full cost {escape(cost)}</span> <span class="note">net benefit not stated: {why}.</span>'
+            cost = format_money(self.full_cost, self.currency or "")
+            return _row(f"Full cost {cost}", f"net benefit not stated: {why}.")
         money = self.money
         share = money.cost_of_time / money.cost if money.cost else 0.0
         years = "the first year" if money.horizon_years == 1 else f"{money.horizon_years:g} years"
-        return (
-            f'<span class="big">{escape(money.amount(money.net_low))} to {escape(money.amount(money.net_high))} net in {years}</span> '
-            f'<span class="note">{level_in_words(money.level)}; full cost {escape(money.amount(money.cost))}, {share:.0%} of it '
-            f"participants’ time; {format_chance(money.p_payback)} chance that it pays back. Breaks even at "
-            f"{money.break_even:+.2g} {escape(_short(money.break_even_unit))}.</span>".replace("-", "−")
+        return _row(
+            f"{money.amount(money.net_low)} to {money.amount(money.net_high)} net in {years}",
+            f"{level_in_words(money.level)}; full cost {money.amount(money.cost)}, {share:.0%} of it participants’ "
+            f"time; {format_chance(money.p_payback)} chance that it pays back. Breaks even at "
+            f"{format_number(money.break_even, 1, sign=True)} {money.break_even_unit}.",
         )
 
     def _evidence(self) -> str:
-        failed = [c for c in self.checks if c.status == "failed"]
-        not_run = [c for c in self.checks if c.status == "not_run"]
-        passed = sum(c.status == "passed" for c in self.checks)
-        ceiling = claims.CEILING[self.design]
-        short = (
-            ""
-            if ceiling == self.grade
-            else f" Would be {ceiling}: {_count(sum(c.needed and c.status != 'passed' for c in self.checks), 'needed check')} failed or not run."
-        )
-        lines = [f'<li class="f"><b>failed</b>{escape(c.sentence)}</li>' for c in failed]
-        lines += [f"<li><b>not run</b>{escape(c.sentence)}</li>" for c in not_run]
+        by_status = {s: [c for c in self.checks if c.status == s] for s in ("failed", "not_run", "passed")}
+        lines = [("failed", check.sentence) for check in by_status["failed"]]
         lines += [
-            f"<li class='f'><b>failed</b>The notebook {escape(name)} stopped with an error in this run.</li>"
-            for name in self.failed
+            ("failed", f"The notebook {name} stopped with an error in this run.") for name in self.failed
         ]
-        if passed:
-            lines.append(f"<li><b>passed</b>{_count(passed, 'other check')}, listed below.</li>")
-        return (
-            f"{grade_boxes(self.grade)}{escape(DESIGN_IN_WORDS[self.design])}.{escape(short)}"
-            f'<ul class="checks">{"".join(lines)}</ul>'
+        lines += [("not run", check.sentence) for check in by_status["not_run"]]
+        if by_status["passed"]:
+            lines.append(("passed", f"{count_of(len(by_status['passed']), 'other check')}, listed below."))
+        listed = "".join(
+            f"<li{' class=f' if status == 'failed' else ''}><b>{status}</b>{escape(text)}</li>"
+            for status, text in lines
         )
+        design = f"{DESIGN_IN_WORDS[self.design]}. {self._why_not_better()}"
+        return f'{grade_boxes(self.grade)}{escape(design)}<ul class="checks">{listed}</ul>'
+
+    def _why_not_better(self) -> str:
+        ceiling = claims.CEILING[self.design]
+        short = sum(check.needed and check.status != "passed" for check in self.checks)
+        if self.lead is None or ceiling == self.grade:
+            return ""
+        return f"Would be {ceiling}: {count_of(short, 'needed check')} failed or could not be run."
 
     def _foot(self) -> str:
         parts = [
@@ -214,7 +215,8 @@ class Brief(Noun):
         return " · ".join(parts)
 
     def _methods(self) -> str:
-        leads = f"{self.leading_notebook} leads: {WHY_LEAD[self.leading_notebook]}. This was fixed by the design, before any result."
+        why = f"{self.leading_notebook} leads: {WHY_LEAD[self.leading_notebook]}."
+        leads = f"{why} This was fixed by the design, before any result."
         rows = []
         for result in self.results:
             for estimate in result.estimates:
@@ -236,9 +238,13 @@ class Brief(Noun):
                 for c in _sorted(self.checks)
             ],
         )
-        unit = _percent(self.lead) if self.lead else ""
+        unit = self.lead.shown_unit if self.lead else ""
         note = f'<p class="note">Effects in {escape(unit)}.</p>' if unit and self.shows_size else ""
         return f"<h2>How this was estimated</h2><p>{escape(leads)}</p>{table_html}{note}<h2>All checks</h2>{checks}"
+
+
+def _row(big: str, note: str) -> str:
+    return f'<span class="big">{escape(big)}</span> <span class="note">{escape(note)}</span>'
 
 
 def _sorted(checks: Sequence[Check]) -> list[Check]:
@@ -255,26 +261,14 @@ def _numbers(estimate: Estimate) -> tuple[str, str]:
     return f"{effect}, {estimate.se_kind}", f"{low} to {high} ({estimate.level:.0%})"
 
 
-def _percent(estimate: Estimate) -> str:
-    return "percent" if estimate.scale == "log" else estimate.unit
-
-
-def _short(unit: str) -> str:
-    return unit
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
 def _counted(result: Result) -> str:
-    n, unit = result.lead.n, str(result.sample["unit"])
+    n, units = result.lead.n, str(result.sample["units"])
     people = [
         f"{n[arm]:,} {name}"
         for arm, name in (("treated", "trained"), ("comparison", "comparison"))
         if n.get(arm)
     ]
-    text = f"{' and '.join(people)} {unit}s"
+    text = f"{' and '.join(people)} {units}"
     if n.get("clusters"):
         text += f", {n['clusters']:,} clusters"
     if result.sample["periods"]:
@@ -396,8 +390,6 @@ def make_brief(
 
 
 def _day(result: Result) -> str:
-    import datetime as dt
-
     end = result.sample["cut_off"]
     return (
         claims.in_words(dt.date.fromisoformat(end))
@@ -406,6 +398,10 @@ def _day(result: Result) -> str:
         if end is None
         else str(end)
     )
+
+
+def _when(when: dt.date | str) -> str:
+    return when if isinstance(when, str) else claims.in_words(when)
 
 
 def _in_target_units(estimate: Estimate) -> dict[str, float]:
@@ -417,7 +413,7 @@ def limits(program: Program, results: Sequence[Result]) -> tuple[str, ...]:
     """What this evaluation cannot tell: at most three sentences, most specific first."""
     design = program.design
     changes = [
-        f"How much is due to {change.what} ({claims.in_words(change.when) if not isinstance(change.when, str) else change.when}; {change.who})."
+        f"How much is due to {change.what} ({_when(change.when)}; {change.who})."
         for change in design.other_changes
     ]
     if len(changes) > 1:

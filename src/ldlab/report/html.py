@@ -109,6 +109,15 @@ def _range(span: Span, scale: tuple[float, float]) -> str:
     )
 
 
+def count_of(number: int, noun: str) -> str:
+    """A number with its noun.
+
+    >>> count_of(2, "check")
+    '2 checks'
+    """
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def grade_boxes(grade: str) -> str:
     """The grade among A to E."""
     boxes = "".join(f'<i class="on">{g}</i>' if g == grade else f"<i>{g}</i>" for g in "ABCDE")

@@ -11,10 +11,10 @@ from pathlib import Path
 from pydantic import ValidationError
 from scipy import stats
 
-from ldlab.estimate import Money, Noun, format_chance
+from ldlab.estimate import Money, Noun, format_chance, format_money
 from ldlab.program import LdlabError, Program, load_objectives, load_programs
-from ldlab.report.brief import SIZED, Brief, _count
-from ldlab.report.html import STYLE, Span, forest_row, forest_scale, grade_boxes, scale_of, table
+from ldlab.report.brief import SIZED, Brief
+from ldlab.report.html import STYLE, Span, count_of, forest_row, forest_scale, scale_of, table
 
 ORDER = ("scale", "continue", "fix", "test further", "too early", "stop")
 
@@ -52,7 +52,7 @@ class Portfolio(Noun):
         ]
         if wrong:
             parts.insert(2, f"{wrong} went the wrong way")
-        return f"{_count(len(self.rows), 'program')}: {', '.join(parts)}."
+        return f"{count_of(len(self.rows), 'program')}: {', '.join(parts)}."
 
     def __str__(self) -> str:
         return "\n".join(
@@ -95,7 +95,11 @@ class Portfolio(Noun):
                 continue
             name = f'<a href="{escape(row.program)}/program_brief/report.html"><b>{escape(row.title)}</b></a>'
             old = " <span class='note'>(from an earlier program file)</span>" if row.stale else ""
-            cost = "" if brief.full_cost is None else escape(_money(brief.full_cost, brief.currency))
+            cost = (
+                ""
+                if brief.full_cost is None
+                else escape(format_money(brief.full_cost, brief.currency or ""))
+            )
             chance = format_chance(brief.lead.p_target) if brief.shows_size and brief.lead else "not stated"
             rows.append(
                 [
@@ -144,17 +148,17 @@ class Portfolio(Noun):
             known = [
                 b.money for b in briefs if b.currency == currency and b.money is not None and b.shows_size
             ]
-            text = f"Full cost {_money(sum(costs), currency)} over {_count(len(costs), 'program')}"
+            text = f"Full cost {format_money(sum(costs), currency)} over {count_of(len(costs), 'program')}"
             if known:
                 low, high = _net_range(known)
                 text += (
-                    f"; net benefit {_money(low, currency)} to {_money(high, currency)} over "
-                    f"{_count(len(known), 'program')} where it can be stated (errors taken as independent)"
+                    f"; net benefit {format_money(low, currency)} to {format_money(high, currency)} over "
+                    f"{count_of(len(known), 'program')} where it can be stated (errors taken as independent)"
                 )
             lines.append(text + ".")
         without = sum(brief.full_cost is None for brief in briefs)
         if without:
-            lines.append(f"{_count(without, 'program')} without costs in the program file.")
+            lines.append(f"{count_of(without, 'program')} without costs in the program file.")
         readable = sum(brief.grade in SIZED and brief.verdict != "not readable" for brief in briefs)
         lines.append(f"{readable} of {len(self.rows)} with evidence of grade C or better.")
         return "<ul class='plain'>" + "".join(f"<li>{escape(line)}</li>" for line in lines) + "</ul>"
@@ -178,15 +182,6 @@ class Portfolio(Noun):
         if not rows:
             return "<p>No register of objectives (params/objectives.yaml), so objectives without a program cannot be named.</p>"
         return table(["objective", "key result", "program"], rows)
-
-
-def grade_legend() -> str:
-    """The boxes of all grades; used by the pages' help."""
-    return "".join(grade_boxes(grade) for grade in "ABCDE")
-
-
-def _money(value: float, currency: str | None) -> str:
-    return Money.model_construct(currency=currency or "").amount(value)
 
 
 def _net_range(known: Sequence[Money]) -> tuple[float, float]:

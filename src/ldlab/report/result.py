@@ -27,7 +27,9 @@ PACKAGES = ("ldlab", "pandas", "numpy", "pymc", "nutpie", "arviz", "linearmodels
 class Picture(Protocol):
     """Anything that saves itself as a PNG into a folder."""
 
-    def save(self, folder: Path) -> Path: ...
+    def save(self, folder: Path) -> Path:
+        """Write the PNG and return its path."""
+        ...
 
 
 class Result(Noun):
@@ -59,7 +61,7 @@ class Result(Noun):
     run_id: str
 
     def __str__(self) -> str:
-        return f"{self.claim.sentence}\nVerdict: {self.claim.verdict}. Grade {self.grade}. Decision: {self.decision.decision}."
+        return f"{self.claim}\nVerdict: {self.claim.verdict}. Grade {self.grade}. Decision: {self.decision.decision}."
 
     def __repr__(self) -> str:
         return str(self)
@@ -131,7 +133,7 @@ def conclude(
         deviations=claims.deviations(study),
         limits=tuple(limits),
         sample={
-            "unit": program.design.unit,
+            "units": program.design.units,
             "period": program.design.period,
             "periods": len(study.periods) or None,
             "first": iso(study.periods[0]) if study.periods else None,

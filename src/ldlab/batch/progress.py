@@ -1,0 +1,90 @@
+"""Telling how a batch goes: a live table on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+FINAL = ("ok", "failed", "refused")
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to a job.
+
+    ``stage`` is 'started', 'executing', 'rendering', 'ok', 'failed' or 'refused'; ``seconds`` count since its
+    start; ``done`` of ``total`` jobs are finished.
+    """
+
+    name: str
+    stage: str
+    seconds: float
+    text: str
+    done: int
+    total: int
+
+
+Progress = Callable[[Event], None]
+
+
+def line(event: Event) -> str:
+    """An event as one plain line."""
+    said = {
+        "ok": f"ok {event.seconds:.1f} s",
+        "failed": event.text,
+        "refused": f"refused: {event.text}",
+    }
+    return f"{event.name}: {said.get(event.stage, event.stage)}"
+
+
+def print_lines(event: Event) -> None:
+    """Plain lines: when a job starts, and how it ended."""
+    if event.stage == "started" or event.stage in FINAL:
+        print(line(event), flush=True)
+
+
+@contextmanager
+def shown() -> Iterator[Progress]:
+    """The progress display that fits where standard output goes.
+
+    Examples
+    --------
+    ``with shown() as progress: run(programs, progress=progress, ...)``
+    """
+    if not sys.stdout.isatty():
+        yield print_lines
+        return
+    from rich.console import Console
+    from rich.live import Live
+    from rich.table import Table
+
+    running: dict[str, tuple[str, float]] = {}
+    counts = [0, 0]
+
+    def table() -> Table:
+        rows = Table(box=None, pad_edge=False)
+        for name in ("program", "notebook", "stage", "seconds"):
+            rows.add_column(name, justify="right" if name == "seconds" else "left")
+        for name, (stage, since) in running.items():
+            program, _, notebook = name.rpartition("/")
+            rows.add_row(program or "all", notebook, stage, f"{time.monotonic() - since:.0f}")
+        rows.caption = f"{counts[0]} of {counts[1]} done"
+        return rows
+
+    console = Console()
+    with Live(get_renderable=table, console=console, refresh_per_second=4, transient=True):
+
+        def follow(event: Event) -> None:
+            counts[:] = event.done, event.total
+            if event.stage in FINAL:
+                running.pop(event.name, None)
+                console.print(
+                    line(event), style="red" if event.stage != "ok" else None, markup=False, highlight=False
+                )
+            else:
+                running[event.name] = (event.stage, time.monotonic() - event.seconds)
+
+        yield follow

@@ -1,0 +1,266 @@
+"""The data contract: what is read, what is counted, and what is refused."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from ldlab.data import identifiers, load_study
+from ldlab.program import InputError, Study, load_program
+
+from tests.projects import PANEL_DESIGN, REPOSITORY, agents, make_project, panel, write_program, write_table
+
+
+def study_of(project: Path, **changes: Any) -> Study:
+    return load_study(load_program(write_program(project, **changes), project))
+
+
+def refused(project: Path, **changes: Any) -> str:
+    with pytest.raises(InputError) as caught:
+        study_of(project, **changes)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["table.csv", "table.tsv", "table.parquet", "table.jsonl", "table.csv.gz"])
+def test_every_format_gives_the_same_frame(tmp_path: Path, name: str) -> None:
+    project, frame = make_project(tmp_path), agents()
+    write_table(project, frame, "base.csv")
+    target = project / "data" / name
+    if name.endswith("tsv"):
+        frame.to_csv(target, sep="\t", index=False)
+    elif name.endswith("parquet"):
+        frame.to_parquet(target)
+    elif name.endswith("jsonl"):
+        frame.to_json(target, orient="records", lines=True)
+    else:
+        frame.to_csv(target, index=False)
+    read = study_of(project, data={"source": f"data/{name}"}).frame
+    base = study_of(project, data={"source": "data/base.csv"}).frame
+    pd.testing.assert_frame_equal(read, base)
+
+
+def test_globs_and_queries(tmp_path: Path) -> None:
+    project, frame = make_project(tmp_path), agents(60)
+    write_table(project, frame.iloc[:30], "part-1.csv")
+    write_table(project, frame.iloc[30:], "part-2.csv")
+    assert len(study_of(project, data={"source": "data/part-*.csv"}).frame) == 60
+    query = "SELECT agent, trained, minutes * 2 AS minutes FROM 'data/part-1.csv'"
+    doubled = study_of(project, data={"source": None, "query": query})
+    assert doubled.frame["outcome"].mean() == pytest.approx(2 * frame.iloc[:30]["minutes"].mean())
+    assert "Queries only read" in refused(
+        project, data={"source": None, "query": "CREATE TABLE x AS SELECT 1"}
+    )
+
+
+def test_paths_hold_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = make_project(tmp_path)
+    write_table(project, agents())
+    write_program(project)
+    monkeypatch.chdir(project / "notebooks")
+    assert load_study(load_program("params/tickets.yaml")).count()["treated"] == 20
+
+
+def break_agents(**columns: Any) -> pd.DataFrame:
+    return agents().assign(**columns)
+
+
+@pytest.mark.parametrize(
+    ("frame", "changes", "said"),
+    [
+        (agents(), {"kpi": {"column": "minuts"}}, ["no column 'minuts'", "Did you mean 'minutes'?"]),
+        (agents(), {"data": {"source": "data/tabel.csv"}}, ["no such file", "Did you mean 'table.csv'?"]),
+        (pd.concat([agents(), agents().head(3)]), {}, ["3 repeated keys"]),
+        (break_agents(minutes=["slow"] * 3 + [1.0] * 20 + [2.0] * 17), {}, ["text in 3 rows", "'slow'"]),
+        (break_agents(trained=[0, 1, 2, 1] * 10), {}, ["0, 1, 2", "only 1 (trained) and 0 (not)"]),
+        (break_agents(trained=1), {}, ["no comparison agent"]),
+        (break_agents(trained=0), {}, ["no trained agent"]),
+        (break_agents(trained=[1] * 4 + [0] * 36), {}, ["fewer than 10 trained"]),
+        (break_agents(trained=[None, *[0, 1] * 19, 1]), {}, ["1 rows without a value"]),
+        (break_agents(minutes=5.0), {}, ["the one value 5"]),
+        (break_agents(minutes=[math.inf, *[1.0, 2.0] * 19, 3.0]), {}, ["1 infinite"]),
+        (break_agents(minutes=None), {}, ["no value at all"]),
+        (break_agents(team="T1"), {"design": {"columns": {"cluster": "team"}}}, ["one cluster"]),
+        (
+            break_agents(copy=agents()["trained"]),
+            {"design": {"columns": {"covariates": ["copy"]}}},
+            ["same as the treatment"],
+        ),
+        (
+            break_agents(site="A"),
+            {"design": {"columns": {"covariates": ["site"]}}},
+            ["one value in every row"],
+        ),
+        (agents().iloc[:0], {}, ["no rows"]),
+        (break_agents(agent=None), {}, ["without a unit"]),
+    ],
+)
+def test_breaches_of_the_contract(
+    tmp_path: Path, frame: pd.DataFrame, changes: dict[str, Any], said: list[str]
+) -> None:
+    project = make_project(tmp_path)
+    write_table(project, frame)
+    text = refused(project, **changes)
+    assert "params/tickets.yaml" in text
+    for part in said:
+        assert part in text
+
+
+def test_an_empty_parquet_file_is_refused(tmp_path: Path) -> None:
+    project = make_project(tmp_path)
+    (project / "data" / "table.parquet").write_bytes(b"")
+    assert "0 bytes" in refused(project, data={"source": "data/table.parquet"})
+    (project / "data" / "table.parquet").write_bytes(b"not parquet at all")
+    assert "a readable parquet table" in refused(project, data={"source": "data/table.parquet"})
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda d: pd.concat([d, d.head(2)]), "2 repeated keys"),
+        (lambda d: d.assign(week="2025-13-0" + d["week"].astype(str)), "no date"),
+        (lambda d: d.assign(start=1.0), "trained from the first period"),
+        (lambda d: d.assign(start=None), "no trained agent"),
+        (lambda d: d.assign(start=d["start"].where(d["week"] < 3, 2)), "more than one start"),
+        (lambda d: d.assign(week=1 + 0 * d["week"], agent=range(len(d))), "1 period"),
+        (
+            lambda d: d.assign(start=np.where(d["start"].notna(), "2025-01-06", None)),
+            "periods like those of week",
+        ),
+    ],
+)
+def test_breaches_in_a_panel(tmp_path: Path, change: Any, said: str) -> None:
+    project = make_project(tmp_path)
+    write_table(project, change(panel()))
+    assert said in refused(project, design=PANEL_DESIGN)
+
+
+def test_training_that_switches_off_is_refused_by_name(tmp_path: Path) -> None:
+    project, frame = make_project(tmp_path), panel()
+    write_table(project, frame.assign(on=((frame["start"].notna()) & (frame["week"] == 3)).astype(int)))
+    design = {**PANEL_DESIGN, "columns": {"treatment": "on", "period": "week"}}
+    assert "switches off again for 20 units" in refused(project, design=design)
+
+
+def test_treatment_by_period_gives_the_start(tmp_path: Path) -> None:
+    project, frame = make_project(tmp_path), panel()
+    write_table(project, frame.assign(on=(frame["week"] >= frame["start"]).astype(int)))
+    design = {**PANEL_DESIGN, "columns": {"treatment": "on", "period": "week"}}
+    by_flag, by_start = study_of(project, design=design), study_of(project, design=PANEL_DESIGN)
+    pd.testing.assert_series_equal(by_flag.frame["start"], by_start.frame["start"])
+    assert by_start.frame.query("treated == 1")["period"].min() == 2
+
+
+def test_window_leaves_rows_out_and_counts_them(tmp_path: Path) -> None:
+    project = make_project(tmp_path)
+    write_table(project, panel(periods=6))
+    study = study_of(project, design=PANEL_DESIGN, agreement={"observation_window": {"first": 1, "last": 4}})
+    assert study.left_out == (("outside the agreed observation window", 80),)
+    assert study.periods == (1, 2, 3, 4)
+
+
+def test_units_trained_from_the_first_period_are_left_out_and_counted(tmp_path: Path) -> None:
+    project, frame = make_project(tmp_path), panel()
+    write_table(project, frame.assign(start=frame["start"].where(frame["agent"] > "a-004", 1)))
+    study = study_of(project, design=PANEL_DESIGN)
+    assert study.left_out[0][1] == 20
+    assert study.count()["comparison"] + study.count()["treated"] == 35
+
+
+def test_missing_values_are_counted_by_arm_and_never_filled(tmp_path: Path) -> None:
+    project, frame = make_project(tmp_path), agents(60)
+    frame["age"] = range(60)
+    frame.loc[[0, 2, 4], "minutes"] = np.nan
+    frame.loc[[1], "age"] = np.nan
+    write_table(project, frame)
+    study = study_of(project, design={"columns": {"covariates": ["age"]}})
+    assert study.missing.to_dict() == {
+        "rows": {0: 30, 1: 30},
+        "without KPI": {0: 3, 1: 0},
+        "without covariates": {0: 0, 1: 1},
+    }
+    assert len(study.frame) == 57
+    assert study.frame["age"].isna().sum() == 1
+
+
+def test_named_texts_mean_missing_and_others_do_not(tmp_path: Path) -> None:
+    project = make_project(tmp_path)
+    write_table(project, break_agents(minutes=["NA", *map(str, range(39))]))
+    assert "text in 1 rows" in refused(project)
+    study = study_of(project, data={"missing_values": ["NA"]})
+    assert study.missing["without KPI"].sum() == 1
+
+
+def test_named_codes_and_segments(tmp_path: Path) -> None:
+    project, frame = make_project(tmp_path), agents()
+    frame["trained"] = frame["trained"].map({1: "yes", 0: "no"})
+    frame["site"] = ["<script>", None] * 20
+    write_table(project, frame)
+    study = study_of(
+        project, design={"treated_value": "yes", "control_value": "no", "columns": {"segment": "site"}}
+    )
+    assert study.count()["treated"] == 20
+    assert set(study.frame["segment"]) == {"<script>", "not recorded"}
+
+
+def test_value_types_reach_effect_units(tmp_path: Path) -> None:
+    project = make_project(tmp_path)
+    write_table(project, break_agents(solved=[0, 1, 1, 1] * 10, tickets=range(1, 41), hours=4.0))
+    binary = {
+        "column": "solved",
+        "value_type": "binary",
+        "unit": "percentage points",
+        "direction": "increase",
+    }
+    amounts = {
+        "target": {"value": 20.0, "unit": "percent of baseline"},
+        "smallest_effect_worth_having": {"value": 1.0, "unit": "percentage points"},
+    }
+    study = study_of(project, kpi={**binary, **amounts})
+    assert set(study.frame["outcome"]) == {0.0, 100.0}
+    # control agents 0, 2, ...: solved 0, 1, 0, 1 ... = 50%; 20 percent of it = 10 points
+    assert study.target == pytest.approx(10)
+    rate = study_of(project, kpi={"column": "tickets", "value_type": "rate", "exposure_column": "hours"})
+    assert rate.frame["outcome"].max() == 10
+    logs = {
+        "scale": "log",
+        "target": {"value": 20.0, "unit": "percent of baseline"},
+        "smallest_effect_worth_having": {"value": 5.0, "unit": "percent of baseline"},
+    }
+    assert study_of(project, kpi=logs).target == pytest.approx(math.log(0.8))
+
+
+@pytest.mark.parametrize(
+    ("kpi", "said"),
+    [
+        ({"column": "minutes", "value_type": "binary", "unit": "percentage points",
+          "target": {"value": 5.0, "unit": "percentage points"},
+          "smallest_effect_worth_having": {"value": 1.0, "unit": "percentage points"}}, "0 and 1"),
+        ({"column": "signed", "value_type": "count"}, "whole numbers from 0 up"),
+        ({"column": "signed", "value_type": "duration"}, "negative durations"),
+        ({"column": "half", "value_type": "ordinal"}, "whole numbers"),
+    ],
+)  # fmt: skip
+def test_values_must_fit_the_value_type(tmp_path: Path, kpi: dict[str, Any], said: str) -> None:
+    project = make_project(tmp_path)
+    write_table(project, break_agents(signed=[-1.0, 2.0] * 20, half=[0.5, 2.0] * 20))
+    assert said in refused(project, kpi=kpi)
+
+
+def test_shipped_programs_pass_and_their_identifiers_are_known() -> None:
+    study = load_study(load_program("michigan", REPOSITORY))
+    # 54 firms report scrap: 25 never, 19 from 1988, 10 from 1989 (real-data.md)
+    starts = study.frame.drop_duplicates("unit")["start"]
+    assert [int(starts.isna().sum()), int((starts == 1).sum()), int((starts == 2).sum())] == [25, 19, 10]
+    assert study.missing["without KPI"].sum() == 471 - 162
+    assert len(identifiers(study.program)) == 157
+
+
+def test_the_baseline_of_an_observational_study_is_that_of_people_like_the_trained() -> None:
+    study = load_study(load_program("nsw-cps", REPOSITORY))
+    untrained = study.frame.query("arm == 0")["outcome"].mean()
+    assert untrained > 14_000
+    assert study.baseline < 7_000

@@ -1,0 +1,177 @@
+"""The program file: what is accepted, and what each fault says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ldlab.program import InputError, json_schema, load_program, load_programs
+from ldlab.program.reading import parse_yaml
+
+from tests.projects import REPOSITORY, make_project, write_program
+
+COSTS = {
+    "currency": "EUR",
+    "owner": "Finance",
+    "items": [{"item": "seat", "amount": 5.0, "per": "participant"}],
+}
+
+
+def faults(project: Path, *names: str) -> list[str]:
+    with pytest.raises(InputError) as caught:
+        load_programs(names, project)
+    return [str(fault) for fault in caught.value.faults]
+
+
+def test_a_minimal_file_gets_the_documented_defaults(tmp_path: Path) -> None:
+    project = make_project(tmp_path)
+    program = load_program(write_program(project), project)
+    assert (program.id, program.level, program.analysis.minimum_group_size) == ("tickets", 0.9, 10)
+    assert program.notebooks == ("ab_test", "bayes_impact")
+    assert program.lead == "ab_test"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"ownr": "x"}, ["ownr", "unknown key", "Did you mean 'owner'?"]),
+        ({"kpi": {"diretion": "decrease"}}, ["kpi.diretion", "Did you mean 'direction'?"]),
+        ({"design": {"kind": "randomized"}}, ["design.kind", "'randomized'", "Did you mean 'randomised'?"]),
+        (
+            {"kpi": {"target": {"value": 2.0, "unit": None}}},
+            ["kpi.target.unit", "nothing", "percent of baseline"],
+        ),
+        ({"kpi": {"target": {"value": 2.0, "unit": "hours"}}}, ["kpi.target.unit", "'hours'", "'minutes'"]),
+        ({"kpi": {"target": {"value": -2.0}}}, ["kpi.target.value", "-2.0", "greater than 0"]),
+        ({"kpi": {"target": {"value": 0.1}}}, ["kpi.target.value", "at least the smallest effect"]),
+        ({"kpi": {"value_type": "binary"}}, ["kpi.unit", "percentage points"]),
+        ({"kpi": {"value_type": "rate"}}, ["kpi.value_type", "exposure_column"]),
+        ({"analysis": {"minimum_group_size": 3}}, ["minimum_group_size", "found 3", "identify people"]),
+        ({"analysis": {"interval_level": 90}}, ["interval_level", "0.99"]),
+        ({"analysis": {"notebooks": ["diff_in_diff"]}}, ["analysis.notebooks", "diff_in_diff"]),
+        ({"costs": {**COSTS, "participant_hours": -1.0}}, ["costs.participant_hours", "-1.0"]),
+        (
+            {"costs": {**COSTS, "items": [{"item": "a", "amount": -5.0, "per": "program"}]}},
+            ["costs.items.0.amount", "-5"],
+        ),
+        ({"id": "../escaped"}, ["id", "'../escaped'", "no dots or slashes"]),
+        ({"id": "a/b"}, ["id", "'a/b'"]),
+        ({"agreement": {"agreed_on": "2025-13-40"}}, ["agreement.agreed_on", "2025-13-40", "YYYY-MM-DD"]),
+        (
+            {"agreement": {"decision_rule": [{"decision": "scale", "when": "chance of gain"}]}},
+            ["decision_rule.0"],
+        ),
+        ({"design": {"columns": {"period": "week"}}}, ["one row per agent"]),
+        ({"design": {"kind": "staggered"}}, ["columns.period"]),
+        ({"title": 5}, ["title", "valid string"]),
+        ({"data": {"query": "select 1"}}, ["data", "either source or query"]),
+    ],
+)
+def test_each_fault_names_field_found_and_expected(
+    tmp_path: Path, changes: dict[str, Any], said: list[str]
+) -> None:
+    project = make_project(tmp_path)
+    write_program(project, **changes)
+    text = "\n".join(faults(project))
+    assert text.startswith("params/tickets.yaml:")
+    for part in said:
+        assert part in text
+
+
+def test_a_fault_names_its_line(tmp_path: Path) -> None:
+    project = make_project(tmp_path)
+    path = write_program(project, kpi={"direction": "up"})
+    line = next(i for i, text in enumerate(path.read_text().splitlines(), 1) if "direction:" in text)
+    assert faults(project)[0].startswith(f"params/tickets.yaml:{line}: kpi.direction: found 'up'")
+
+
+def test_all_faults_of_all_files_come_at_once(tmp_path: Path) -> None:
+    project = make_project(tmp_path)
+    write_program(project, "one", title=None, kpi={"direction": "up"})
+    write_program(project, "two", ownr="x")
+    found = faults(project)
+    assert sum("one.yaml" in fault for fault in found) == 2
+    assert sum("two.yaml" in fault for fault in found) == 1
+
+
+def test_two_programs_with_one_id_are_refused(tmp_path: Path) -> None:
+    project = make_project(tmp_path)
+    write_program(project, "first", id="same")
+    write_program(project, "second", id="same")
+    assert "first.yaml has it too" in faults(project)[0]
+    assert "first.yaml" in "".join(faults(project, "second"))
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "x.y", "Tickets"])
+def test_a_program_name_cannot_leave_the_folder(tmp_path: Path, name: str) -> None:
+    project = make_project(tmp_path)
+    write_program(project)
+    assert "a program's id" in faults(project, name)[0]
+
+
+def test_a_missing_program_is_named_with_its_nearest(tmp_path: Path) -> None:
+    project = make_project(tmp_path)
+    write_program(project)
+    assert "Did you mean 'tickets.yaml'?" in faults(project, "tickest")[0]
+
+
+def test_an_objective_must_be_in_the_register(tmp_path: Path) -> None:
+    project = make_project(tmp_path)
+    register = "objectives:\n  - {id: fast, goal: Fast, key_result: 10%, owner: COO}\n"
+    (project / "params" / "objectives.yaml").write_text(register)
+    write_program(project, objective={"id": "fats"})
+    assert "Did you mean 'fast'?" in faults(project)[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: !!python/object/apply:os.system [ls]", "tag"),
+        ("a: !!set {x}", "tag"),
+        ("a: &x 1\nb: *x", "anchor"),
+        ("a: 1\na: 2", "a second time"),
+        ("a: b: c", "readable YAML"),
+        ("a: [1", "readable YAML"),
+        ("a: 1\n---\nb: 2", "readable YAML"),
+        ("a: " + "x" * 300_000, "KiB"),
+    ],
+)
+def test_yaml_is_strict(text: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        parse_yaml(text, "x.yaml")
+
+
+def test_yaml_1_1_surprises_stay_text() -> None:
+    value = parse_yaml("a: NO\nb: 012\nc: 12:30\nd: 2025-01-06\ne: 1e3\nf: -7\ng: true\nh: ~", "x.yaml").value
+    assert value == {
+        "a": "NO",
+        "b": "012",
+        "c": "12:30",
+        "d": "2025-01-06",
+        "e": 1000.0,
+        "f": -7,
+        "g": True,
+        "h": None,
+    }
+
+
+def test_comments_do_not_change_the_hash_but_values_do(tmp_path: Path) -> None:
+    project = make_project(tmp_path)
+    path = write_program(project)
+    before = load_program(path, project).sha256
+    path.write_text("# a comment\n" + path.read_text())
+    assert load_program(path, project).sha256 == before
+    write_program(project, analysis={"seed": 2})
+    assert load_program(path, project).sha256 != before
+
+
+def test_the_committed_schema_is_the_models_and_every_shipped_file_names_it() -> None:
+    committed = json.loads((REPOSITORY / "params" / "program.schema.json").read_text())
+    assert committed == json_schema()
+    files = [p for p in (REPOSITORY / "params").glob("*.yaml") if p.name != "objectives.yaml"]
+    assert len(files) >= 4
+    for path in files:
+        assert path.read_text().startswith("# yaml-language-server: $schema=program.schema.json\n")
+    assert len(load_programs(root=REPOSITORY)) == len(files)
