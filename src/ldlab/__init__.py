@@ -28,6 +28,7 @@ _ROOMS = (
 _NAMES = {
     "load_program": "program",
     "load_programs": "program",
+    "project_root": "program",
     "Program": "program",
     "Study": "program",
     "InputError": "program",

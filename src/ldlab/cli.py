@@ -133,11 +133,21 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from ldlab.batch import run
+    from ldlab.batch import run, shown
+    from ldlab.data import identifiers
 
     programs = [study.program for study in _checked_programs(options)]
-    summary = run(programs, notebooks=options.notebook, jobs=options.jobs, project_root=_root(options))
-    return SOME_FAILED if summary.failed else 0
+    with shown() as progress:
+        summary = run(
+            programs,
+            ids_of=identifiers,
+            notebooks=options.notebook,
+            jobs=options.jobs,
+            root=_root(options),
+            progress=progress,
+        )
+    print(summary)
+    return 0 if summary.ok else SOME_FAILED
 
 
 def _schema(options: argparse.Namespace) -> int:

@@ -325,7 +325,7 @@ def negative_weights(study: Study) -> float:
     """
     _need_comparison(study)
     panel = study.frame.set_index(["unit", "period"])
-    residual = PanelData(panel[["treated"]].astype(float)).demean("both").values2d[:, 0]
+    residual = PanelData(panel[["treated"]].astype(float)).demean("both", low_memory=True).values2d[:, 0]
     treated = panel["treated"].to_numpy() == 1
     return float((residual[treated] < -1e-10).mean())
 
@@ -384,13 +384,13 @@ def _fit(rows: pd.DataFrame, regressors: pd.DataFrame, se: str, *, time_effects:
         raise LdlabError(f"se: found '{se}'; expected 'cluster' or 'classical'.")
     index = pd.MultiIndex.from_frame(rows[["unit", "period"]])
     outcome, design = rows["outcome"].astype(float).set_axis(index), regressors.set_axis(index)
-    options: dict[str, Any] = {"cov_type": "unadjusted"}
+    options: dict[str, Any] = {"cov_type": "unadjusted", "low_memory": True}
     if se == "cluster":
         clusters = _clusters(rows)
         nested = clusters.groupby(rows["unit"]).nunique().max() == 1
         codes = pd.DataFrame({"cluster": pd.factorize(clusters)[0]}, index=index)
-        options = {"cov_type": "clustered", "clusters": codes, "group_debias": True, "auto_df": False}
-        options["count_effects"] = not nested
+        options |= {"cov_type": "clustered", "clusters": codes, "group_debias": True}
+        options |= {"auto_df": False, "count_effects": not nested}
     try:
         return PanelOLS(outcome, design, entity_effects=True, time_effects=time_effects).fit(**options)
     except (AbsorbingEffectError, ValueError) as error:

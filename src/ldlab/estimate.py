@@ -251,6 +251,7 @@ class Money(Noun):
         People (units) trained, for whom cost and benefit are counted.
     net, net_low, net_high, level
         Net benefit: mean, and interval at the program's level; effect and value of a unit both uncertain.
+        None where the program file gives no value of a KPI unit.
     p_payback
         Chance that the benefit covers the cost.
     break_even
@@ -261,25 +262,25 @@ class Money(Noun):
     cost: float
     cost_of_time: float
     participants: int
-    net: float
-    net_low: float
-    net_high: float
-    level: float
-    p_payback: float
-    break_even: float
-    break_even_unit: str
-    horizon_years: float
     owner: str
+    level: float
+    horizon_years: float
+    net: float | None = None
+    net_low: float | None = None
+    net_high: float | None = None
+    p_payback: float | None = None
+    break_even: float | None = None
+    break_even_unit: str = ""
 
     def _rows(self) -> list[tuple[str, str]]:
         share = self.cost_of_time / self.cost if self.cost else 0.0
+        rows = [("full cost", f"{self.amount(self.cost)}, {share:.0%} of it participants' time")]
+        if self.net_low is None or self.net_high is None or self.p_payback is None or self.break_even is None:
+            return [*rows, ("net benefit", "not stated: the program file gives no value of a KPI unit")]
+        low, high = self.amount(self.net_low), self.amount(self.net_high)
         return [
-            ("full cost", f"{self.amount(self.cost)}, {share:.0%} of it participants' time"),
-            (
-                "net benefit",
-                f"{self.amount(self.net)}; {level_in_words(self.level)} "
-                f"{self.amount(self.net_low)} to {self.amount(self.net_high)}",
-            ),
+            *rows,
+            ("net benefit", f"{low} to {high} ({level_in_words(self.level)})"),
             ("chance it pays back", format_chance(self.p_payback)),
             ("breaks even at", f"{format_number(self.break_even, 2, sign=True)} {self.break_even_unit}"),
             ("counted", f"{self.participants:,} participants, {self.horizon_years:g} year(s) of benefit"),

@@ -7,6 +7,7 @@ from scipy import stats
 
 from ldlab.estimate import Estimate, Money
 from ldlab.program import Program
+from ldlab.program.model import ValueOfUnit
 
 DRAWS = 20_000
 
@@ -26,8 +27,8 @@ def full_cost(program: Program, participants: int) -> tuple[float, float]:
     return items + time, time
 
 
-def net_benefit(program: Program, estimate: Estimate) -> Money | None:
-    """Net benefit of a program, or None where the file gives no costs or no value of a KPI unit.
+def payback(program: Program, estimate: Estimate) -> Money | None:
+    """What the program cost and brought; None where its file gives no costs.
 
     Benefit = improvement (KPI units) x participants x value of one unit a year x years. The effect is drawn from
     the estimate's t or normal distribution, the value of a unit from a normal one whose 90% range is the file's
@@ -41,44 +42,53 @@ def net_benefit(program: Program, estimate: Estimate) -> Money | None:
         The estimate that leads; its effect is counted for every participant.
     """
     costs = program.costs
-    participants = (costs.participants if costs else None) or estimate.n.get("treated")
-    if costs is None or costs.value_of_unit is None or not participants:
+    if costs is None:
         return None
+    participants = costs.participants or estimate.n.get("treated") or 0
     cost, time = full_cost(program, participants)
-    rng = np.random.default_rng(program.analysis.seed)
-    law = (
-        stats.norm(estimate.value, estimate.se)
-        if estimate.df is None
-        else stats.t(estimate.df, estimate.value, estimate.se)
-    )
-    improvement = estimate.sign * _in_kpi_units(law.rvs(DRAWS, random_state=rng), estimate)
-    worth = costs.value_of_unit
-    spread = (
-        0.0
-        if worth.low is None or worth.high is None
-        else (worth.high - worth.low) / (2 * stats.norm.ppf(0.95))
-    )
-    value = np.maximum(rng.normal(worth.amount, spread, DRAWS), 0)
-    net = improvement * participants * costs.horizon_years * value - cost
-    tail = (1 - estimate.level) / 2
-    low, high = np.quantile(net, [tail, 1 - tail])
-    needed = estimate.sign * cost / (participants * costs.horizon_years * worth.amount)
-    on_percent = estimate.scale == "log"
-    return Money(
+    money = Money(
         currency=costs.currency,
         cost=cost,
         cost_of_time=time,
         participants=participants,
-        net=float(net.mean()),
-        net_low=float(low),
-        net_high=float(high),
-        level=estimate.level,
-        p_payback=float((net >= 0).mean()),
-        break_even=100 * needed / float(estimate.baseline or np.nan) if on_percent else needed,
-        break_even_unit=estimate.shown_unit,
-        horizon_years=costs.horizon_years,
         owner=costs.owner,
+        level=estimate.level,
+        horizon_years=costs.horizon_years,
     )
+    if costs.value_of_unit is None or not participants:
+        return money
+    person_years = participants * costs.horizon_years
+    net = _improvements(program, estimate) * person_years * _values(program, costs.value_of_unit) - cost
+    tail = (1 - estimate.level) / 2
+    low, high = np.quantile(net, [tail, 1 - tail])
+    break_even = estimate.sign * cost / (person_years * costs.value_of_unit.amount)
+    if estimate.scale == "log":
+        break_even *= 100 / float(estimate.baseline or np.nan)
+    stated = {
+        "net": float(net.mean()),
+        "net_low": float(low),
+        "net_high": float(high),
+        "p_payback": float((net >= 0).mean()),
+        "break_even": break_even,
+        "break_even_unit": estimate.shown_unit,
+    }
+    return money.model_copy(update=stated)
+
+
+def _improvements(program: Program, estimate: Estimate) -> np.ndarray:
+    """Draws of the improvement in KPI units, positive is better."""
+    law = stats.norm if estimate.df is None else stats.t(estimate.df)
+    rng = np.random.default_rng([program.analysis.seed, 0])
+    effects = estimate.value + estimate.se * law.rvs(size=DRAWS, random_state=rng)
+    return estimate.sign * _in_kpi_units(effects, estimate)
+
+
+def _values(program: Program, value: ValueOfUnit) -> np.ndarray:
+    """Draws of the value of one KPI unit; never negative."""
+    known = value.low is not None and value.high is not None
+    spread = (float(value.high or 0) - float(value.low or 0)) / (2 * stats.norm.ppf(0.95)) if known else 0.0
+    rng = np.random.default_rng([program.analysis.seed, 1])
+    return np.maximum(rng.normal(value.amount, spread, DRAWS), 0)
 
 
 def _in_kpi_units(effects: np.ndarray, estimate: Estimate) -> np.ndarray:

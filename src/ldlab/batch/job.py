@@ -19,6 +19,7 @@ from ldlab.program import LdlabError, Program, load_program, program_files
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
+    from traitlets.config import Config
 
 BRIEF, PORTFOLIO, INDEX_FILE = "program_brief", "portfolio", "index.html"
 KERNEL = "python3"
@@ -160,12 +161,21 @@ def _execute(job: Job) -> NotebookNode:
             parameters={"program": job.program_file, "output_dir": folder},
             kernel_name=KERNEL,
             progress_bar=False,
+            config=_kernel_config(),
         )
     except (papermill.PapermillExecutionError, DeadKernelError) as error:
         notebook = publish.read_notebook(executed)
         failure, private = publish.find_failure(notebook, job.program, job.notebook)
         raise _NotebookFailedError(failure, private, notebook) from error
     return publish.read_notebook(executed)
+
+
+def _kernel_config() -> Config:
+    """Encrypt what kernels say over loopback sockets, which any user of the machine can reach."""
+    import zmq
+    from traitlets.config import Config
+
+    return Config({"KernelManager": {"transport_encryption": "auto"}} if zmq.has("curve") else {})
 
 
 def _cleaned(job: Job, notebook: NotebookNode) -> NotebookNode:

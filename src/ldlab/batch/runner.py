@@ -278,6 +278,8 @@ def _serve(connection: Connection, ids_of: IdsOf) -> None:
             job: Job = connection.recv()
         except EOFError:
             return
+        # The researcher's own IPython profile must not change what a batch finds.
+        os.environ["IPYTHONDIR"] = str(job.outputs / publish.STAGING / job.run / "ipython")
         os.environ["LDLAB_PROJECT"] = str(job.root)
         result = run_job(job, ids_of, connection.send)
         connection.send(result)

@@ -3,13 +3,15 @@
 from ldlab.report.brief import Brief, load_results, make_brief
 from ldlab.report.claim import claim, decide, deviations, grade, verdict
 from ldlab.report.portfolio import Portfolio, make_portfolio
-from ldlab.report.result import Result, checks_table, conclude, load_result, save, write_whole
+from ldlab.report.result import Result, conclude, load_result, save, write_whole
+from ldlab.report.tables import CheckTable, EstimateTable
 
 __all__ = [
     "Brief",
+    "CheckTable",
+    "EstimateTable",
     "Portfolio",
     "Result",
-    "checks_table",
     "claim",
     "conclude",
     "decide",

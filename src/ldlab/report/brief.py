@@ -17,7 +17,6 @@ from ldlab.estimate import (
     Verdict,
     chance_in_words,
     format_chance,
-    format_money,
     format_number,
     level_in_words,
 )
@@ -25,6 +24,7 @@ from ldlab.program import LdlabError, Program
 from ldlab.report import claim as claims
 from ldlab.report.html import STYLE, Span, bar, count_of, grade_boxes, table
 from ldlab.report.result import Result, load_result
+from ldlab.report.tables import sorted_checks
 
 SIZED = ("A", "B", "C")
 TONE = {"scale": "good", "continue": "good", "stop": "bad"}
@@ -68,8 +68,6 @@ class Brief(Noun):
     others: tuple[tuple[str, Estimate], ...] = ()
     results: tuple[Result, ...] = ()
     money: Money | None = None
-    full_cost: float | None = None
-    currency: str | None = None
     checks: tuple[Check, ...] = ()
     limits: tuple[str, ...] = ()
     deviations: tuple[str, ...] = ()
@@ -160,25 +158,25 @@ class Brief(Noun):
         )
 
     def _money(self) -> str:
-        if self.full_cost is None:
+        money = self.money
+        if money is None:
             return _row("Not computed", "the program file gives no costs.")
-        if self.money is None or not self.shows_size:
-            missing = self.shows_size
+        cost, share = money.amount(money.cost), money.cost_of_time / money.cost if money.cost else 0.0
+        full = f"full cost {cost}, {share:.0%} of it participants’ time"
+        stated = money.net_low, money.net_high, money.p_payback, money.break_even
+        if not self.shows_size or None in stated:
             why = (
                 "the program file gives no value of a KPI unit"
-                if missing
+                if self.shows_size
                 else "the effect has no size to count"
             )
-            cost = format_money(self.full_cost, self.currency or "")
             return _row(f"Full cost {cost}", f"net benefit not stated: {why}.")
-        money = self.money
-        share = money.cost_of_time / money.cost if money.cost else 0.0
+        low, high, chance, break_even = (float(number or 0.0) for number in stated)
         years = "the first year" if money.horizon_years == 1 else f"{money.horizon_years:g} years"
         return _row(
-            f"{money.amount(money.net_low)} to {money.amount(money.net_high)} net in {years}",
-            f"{level_in_words(money.level)}; full cost {money.amount(money.cost)}, {share:.0%} of it participants’ "
-            f"time; {format_chance(money.p_payback)} chance that it pays back. Breaks even at "
-            f"{format_number(money.break_even, 1, sign=True)} {money.break_even_unit}.",
+            f"{money.amount(low)} to {money.amount(high)} net in {years}",
+            f"{level_in_words(money.level)}; {full}; {format_chance(chance)} chance that it pays back. "
+            f"Breaks even at {format_number(break_even, 1, sign=True)} {money.break_even_unit}.",
         )
 
     def _evidence(self) -> str:
@@ -235,7 +233,7 @@ class Brief(Noun):
             ["status", "check", "what it says", "what it could see"],
             [
                 [c.status.replace("_", " "), escape(c.name), escape(c.sentence), escape(c.power)]
-                for c in _sorted(self.checks)
+                for c in sorted_checks(self.checks)
             ],
         )
         unit = self.lead.shown_unit if self.lead else ""
@@ -245,11 +243,6 @@ class Brief(Noun):
 
 def _row(big: str, note: str) -> str:
     return f'<span class="big">{escape(big)}</span> <span class="note">{escape(note)}</span>'
-
-
-def _sorted(checks: Sequence[Check]) -> list[Check]:
-    order = {"failed": 0, "not_run": 1, "passed": 2}
-    return sorted(checks, key=lambda check: order[check.status])
 
 
 def _numbers(estimate: Estimate) -> tuple[str, str]:
@@ -318,7 +311,6 @@ def make_brief(
     results: Sequence[Result],
     *,
     checks: Sequence[Check] = (),
-    full_cost: float | None = None,
 ) -> Brief:
     """The leader's page from a program's results.
 
@@ -332,8 +324,6 @@ def make_brief(
         From :func:`load_results`.
     checks
         Checks that compare results, such as whether a second method agrees.
-    full_cost
-        The program's full cost, also where no net benefit can be stated.
     """
     folder = outputs_folder(program, output_dir) / program.id
     failed = tuple(name for name in program.notebooks if _failed(folder, name))
@@ -352,8 +342,6 @@ def make_brief(
         "leading_notebook": program.lead,
         "results": tuple(results),
         "failed": failed,
-        "full_cost": full_cost if program.costs else None,
-        "currency": program.costs.currency if program.costs else None,
         "limits": limits(program, results),
     }
     if leading is None:

@@ -95,11 +95,7 @@ class Portfolio(Noun):
                 continue
             name = f'<a href="{escape(row.program)}/program_brief/report.html"><b>{escape(row.title)}</b></a>'
             old = " <span class='note'>(from an earlier program file)</span>" if row.stale else ""
-            cost = (
-                ""
-                if brief.full_cost is None
-                else escape(format_money(brief.full_cost, brief.currency or ""))
-            )
+            cost = "" if brief.money is None else escape(brief.money.amount(brief.money.cost))
             chance = format_chance(brief.lead.p_target) if brief.shows_size and brief.lead else "not stated"
             rows.append(
                 [
@@ -142,13 +138,12 @@ class Portfolio(Noun):
 
     def _totals(self) -> str:
         briefs = [row.brief for row in self.rows if row.brief is not None]
+        costed = [(brief, brief.money) for brief in briefs if brief.money is not None]
         lines = []
-        for currency in sorted({brief.currency for brief in briefs if brief.currency}):
-            costs = [brief.full_cost or 0.0 for brief in briefs if brief.currency == currency]
-            known = [
-                b.money for b in briefs if b.currency == currency and b.money is not None and b.shows_size
-            ]
-            text = f"Full cost {format_money(sum(costs), currency)} over {count_of(len(costs), 'program')}"
+        for currency in sorted({money.currency for _, money in costed}):
+            here = [(brief, money) for brief, money in costed if money.currency == currency]
+            text = f"Full cost {format_money(sum(m.cost for _, m in here), currency)} over {count_of(len(here), 'program')}"
+            known = [money for brief, money in here if money.net is not None and brief.shows_size]
             if known:
                 low, high = _net_range(known)
                 text += (
@@ -156,9 +151,10 @@ class Portfolio(Noun):
                     f"{count_of(len(known), 'program')} where it can be stated (errors taken as independent)"
                 )
             lines.append(text + ".")
-        without = sum(brief.full_cost is None for brief in briefs)
-        if without:
-            lines.append(f"{count_of(without, 'program')} without costs in the program file.")
+        if len(costed) < len(briefs):
+            lines.append(
+                f"{count_of(len(briefs) - len(costed), 'program')} without costs in the program file."
+            )
         readable = sum(brief.grade in SIZED and brief.verdict != "not readable" for brief in briefs)
         lines.append(f"{readable} of {len(self.rows)} with evidence of grade C or better.")
         return "<ul class='plain'>" + "".join(f"<li>{escape(line)}</li>" for line in lines) + "</ul>"
@@ -187,8 +183,8 @@ class Portfolio(Noun):
 def _net_range(known: Sequence[Money]) -> tuple[float, float]:
     """Interval of a sum of net benefits, each roughly normal and independent of the others."""
     z = stats.norm.ppf(0.5 + known[0].level / 2)
-    sds = [(money.net_high - money.net_low) / (2 * stats.norm.ppf(0.5 + money.level / 2)) for money in known]
-    total, half = sum(money.net for money in known), z * math.hypot(*sds)
+    sds = [((m.net_high or 0) - (m.net_low or 0)) / (2 * stats.norm.ppf(0.5 + m.level / 2)) for m in known]
+    total, half = sum(m.net or 0.0 for m in known), z * math.hypot(*sds)
     return total - half, total + half
 
 

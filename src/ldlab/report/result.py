@@ -8,7 +8,6 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
-from html import escape
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
@@ -99,7 +98,7 @@ def conclude(
     checks
         All checks, also those that were not run.
     money
-        The lead's money side, if there is one.
+        Costs and net benefit of the lead, where the program file gives costs.
     limits
         What this analysis cannot tell, one short sentence each.
     """
@@ -194,7 +193,7 @@ def save(
     output_dir: str | Path,
     *,
     root: Path,
-    figures: Sequence[Picture] = (),
+    figures: Sequence[Picture | None] = (),
     name: str = "estimate.json",
 ) -> None:
     """Write ``estimate.json`` and ``figures/*.png``, each whole or not at all.
@@ -208,14 +207,15 @@ def save(
     root
         The project folder.
     figures
-        Figures that save themselves under their own names.
+        Figures that save themselves under their own names; None where there was nothing to draw.
     name
         File name of the serial form.
     """
     folder = root / output_dir
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     for figure in figures:
-        figure.save(folder / "figures")
+        if figure is not None:
+            figure.save(folder / "figures")
     write_whole(folder / name, to_json(rounded(result.model_dump(mode="json"))))
 
 
@@ -250,14 +250,3 @@ def load_result(path: Path) -> Result:
         raise LdlabError(
             f"{path.parent.name}/{path.name} is not of schema version {SCHEMA_VERSION}. Run the notebook again."
         ) from error
-
-
-def checks_table(checks: Sequence[Check]) -> str:
-    """All checks as an HTML table: failed first, then not run, then passed."""
-    order = {"failed": 0, "not_run": 1, "passed": 2}
-    rows = "".join(
-        f"<tr><td>{escape(c.status.replace('_', ' '))}</td><th scope='row'>{escape(c.name)}</th>"
-        f"<td>{escape(c.sentence)}{' ' + escape(c.power) if c.power else ''}</td></tr>"
-        for c in sorted(checks, key=lambda check: order[check.status])
-    )
-    return f"<table><thead><tr><th>Status</th><th>Check</th><th>What it says</th></tr></thead><tbody>{rows}</tbody></table>"

@@ -1,0 +1,72 @@
+"""Checks and estimates as tables for a notebook: sorted, rounded, escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from ldlab.estimate import Check, Estimate, Noun, format_chance, format_number
+
+CHECK_ORDER = {"failed": 0, "not_run": 1, "passed": 2}
+
+
+class CheckTable(Noun):
+    """Checks as a table: failed first, then not run, then passed."""
+
+    checks: tuple[Check, ...]
+
+    def __str__(self) -> str:
+        return "\n".join(
+            f"{c.status.replace('_', ' ')}: {c.name}. {c.sentence}" for c in sorted_checks(self.checks)
+        )
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        rows = [(c.status.replace("_", " "), c.name, c.sentence, c.power) for c in sorted_checks(self.checks)]
+        return _table(("status", "check", "what it says", "what it could see"), rows)
+
+
+class EstimateTable(Noun):
+    """Estimates as a table, in the given order, in the unit readers see."""
+
+    estimates: tuple[Estimate, ...]
+
+    def _cells(self) -> list[tuple[str, ...]]:
+        return [
+            (
+                estimate.term or estimate.method,
+                estimate.estimand,
+                estimate.format(estimate.value, sign=True),
+                f"{format_number(estimate.se, 4 if estimate.scale == 'log' else estimate.decimals)} ({estimate.se_kind})",
+                f"{estimate.format(estimate.low, sign=True)} to {estimate.format(estimate.high, sign=True)}",
+                format_chance(estimate.p_gain),
+            )
+            for estimate in self.estimates
+        ]
+
+    def _head(self) -> tuple[str, ...]:
+        first = self.estimates[0]
+        se = "standard error (log points)" if first.scale == "log" else "standard error"
+        return ("estimate", "of", first.shown_unit, se, f"{first.level:.0%} interval", "chance of gain")
+
+    def __str__(self) -> str:
+        return "\n".join(" | ".join(row) for row in [self._head(), *self._cells()])
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        return _table(self._head(), self._cells())
+
+
+def sorted_checks(checks: Sequence[Check]) -> list[Check]:
+    """Failed checks first, then those not run, then those that passed."""
+    return sorted(checks, key=lambda check: CHECK_ORDER[check.status])
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    top = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
+    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"

@@ -1,0 +1,312 @@
+"""Panels: hand-solved tables, Wooldridge's numbers, simulated truth, refusals."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.api as sm
+
+from ldlab import did
+from ldlab.program import LdlabError
+from tests.studies import DATA, make_study
+
+RUNS = 200
+MONTE_CARLO = 3  # standard errors of a simulated share
+
+
+def panel(outcomes, starts, **columns):
+    """A balanced panel from one list of outcomes per unit."""
+    rows = [
+        {"unit": f"u{i}", "period": t, "start": start, "outcome": float(y)}
+        | {k: v[i] for k, v in columns.items()}
+        for i, (values, start) in enumerate(zip(outcomes, starts, strict=True))
+        for t, y in enumerate(values)
+    ]
+    return pd.DataFrame(rows)
+
+
+def michigan(*, log=True, years=3):
+    """The 54 firms with a scrap rate in all years; grants that came later than the last year are no start."""
+    raw = pd.read_csv(DATA / "michigan_grants.csv")
+    raw = raw[raw.groupby("firm")["scrap"].transform("count") == 3]
+    start = (raw["first_grant"] - 1987).where(raw["first_grant"] - 1987 < years)
+    outcome = np.log(raw["scrap"]) if log else raw["scrap"]
+    frame = pd.DataFrame(
+        {"unit": raw["firm"], "period": raw["year"] - 1987, "start": start, "outcome": outcome}
+    )
+    design = {"kind": "staggered", "columns": {"unit": "firm"}, "period": "year"}
+    return make_study(frame[frame["period"] < years], design)
+
+
+def company(rng, *, units=40, periods=6, starts=(3,), effect=(0.0,), cluster_size=1, drift=0.0, gaps=0.0):
+    """Half the clusters start, in waves; ``effect`` by event time (the last one stays); autocorrelated noise."""
+    clusters = units // cluster_size
+    start = np.full(clusters, np.nan)
+    chosen = rng.permutation(clusters)[: clusters // 2]
+    start[chosen] = np.resize(starts, len(chosen))
+    noise = np.cumsum(rng.normal(size=(clusters, periods)), axis=1)
+    unit, period = (grid.ravel() for grid in np.meshgrid(np.arange(units), np.arange(periods), indexing="ij"))
+    cluster = unit // cluster_size
+    since = period - start[cluster]
+    path = np.array(effect)[np.clip(np.nan_to_num(since, nan=0), 0, len(effect) - 1).astype(int)]
+    outcome = noise[cluster, period] + rng.normal(size=len(unit)) + rng.normal(size=units)[unit]
+    outcome += np.where(since >= 0, path, 0) + drift * period * ~np.isnan(since)
+    frame = pd.DataFrame({"unit": unit, "period": period, "start": start[cluster], "outcome": outcome})
+    frame["cluster"] = cluster
+    return frame[rng.random(len(frame)) >= gaps]
+
+
+HAND = panel([[1, 4], [2, 7], [5, 5], [3, 5]], [1, 1, None, None])
+# changes: trained 3 and 5, comparison 0 and 2
+
+
+def test_two_periods_by_hand():
+    # 4 - 1 = 3. First difference, classical: residuals -1 1 -1 1, s^2 = 4/2, times 1/2 + 1/2: 2.
+    # Clustered: (1 + 1)/2**2 + (1 + 1)/2**2 = 1, times G/(G-1) (n-1)/(n-2) = 4/3 * 3/2.
+    study = make_study(HAND, "two_group_before_after")
+    two_way, difference = did.two_way_fixed_effects(study), did.first_difference(study)
+    classical = did.first_difference(study, se="classical")
+    assert two_way.value == difference.value == pytest.approx(3)
+    assert classical.se == pytest.approx(math.sqrt(2))
+    assert classical.df == 2
+    assert difference.se == pytest.approx(math.sqrt(4 / 3 * 3 / 2))
+    assert (difference.df, difference.se_kind, difference.estimand) == (3, "cluster by unit", "ATT")
+    # The panel regression has 8 rows and charges 1 regressor: 4/3 * 7/7.
+    assert two_way.se == pytest.approx(math.sqrt(4 / 3))
+    assert two_way.n == {"treated": 2, "comparison": 2, "clusters": None, "observations": 8}
+
+
+def test_clustered_errors_match_the_first_difference_regression():
+    # linearmodels' default for two effects would be wider by sqrt(2): it charges the unit effects again.
+    rng = np.random.default_rng(7)
+    study = make_study(
+        company(rng, units=120, periods=2, starts=(1,), cluster_size=4), "two_group_before_after"
+    )
+    two_way, difference = did.two_way_fixed_effects(study), did.first_difference(study)
+    assert two_way.value == pytest.approx(difference.value)
+    assert two_way.se == pytest.approx(difference.se, rel=0.01)
+    assert (two_way.df, two_way.se_kind, two_way.n["clusters"]) == (29, "cluster by cluster", 30)
+
+
+def test_unbalanced_panel_matches_least_squares_with_dummies():
+    study = make_study(company(np.random.default_rng(8), gaps=0.2, effect=(2.0,)), "staggered")
+    rows = study.frame
+    dummies = pd.get_dummies(rows[["unit", "period"]].astype(str), drop_first=True, dtype=float)
+    fit = sm.OLS(rows["outcome"], sm.add_constant(dummies.join(rows["treated"].astype(float)))).fit()
+    estimate = did.two_way_fixed_effects(study, se="classical")
+    assert estimate.value == pytest.approx(fit.params["treated"])
+    assert estimate.se == pytest.approx(fit.bse["treated"])
+    assert estimate.df == fit.df_resid
+
+
+def test_units_that_change_cluster_are_charged_their_effects():
+    frame = company(np.random.default_rng(9), cluster_size=4)
+    moved = frame.assign(cluster=frame["cluster"].mask((frame["unit"] == 0) & (frame["period"] > 2), 5))
+    stay, move = (did.two_way_fixed_effects(make_study(rows, "staggered")) for rows in (frame, moved))
+    assert move.value == pytest.approx(stay.value)
+    assert move.se > stay.se
+
+
+def test_published_grants_over_three_years():
+    # Wooldridge, Example 14.1: log scrap, 54 firms, 1987-89.
+    study = michigan()
+    plain, clustered = did.effects_since_start(study, se="classical"), did.effects_since_start(study)
+    assert [f"{e.value:.4f} {e.se:.4f}" for e in plain] == ["-0.2523 0.1506", "-0.4216 0.2102"]
+    assert f"{clustered[0].value:.4f} {clustered[0].se:.4f}" == "-0.2523 0.1421"
+    assert [e.term for e in plain] == ["year 0", "year 1"]
+    assert (plain[0].n["observations"], plain[0].n["treated"], plain[1].n["treated"]) == (162, 29, 19)
+    assert (plain[0].df, clustered[0].df, clustered[0].se_kind) == (104, 53, "cluster by firm")
+    assert [f"{x:.4f}" for x in did.period_effects(study, se="classical")["effect"]] == ["-0.0802", "-0.2472"]
+
+
+def test_published_r_squared():
+    rows = michigan().frame
+    since = rows["period"] - rows["start"]
+    design = pd.DataFrame(
+        {"grant": since == 0, "last": since == 1, "d88": rows["period"] == 1, "d89": rows["period"] == 2}
+    )
+    fit = did._fit(rows, design.astype(float), "classical", time_effects=False)
+    assert f"{fit.rsquared:.4f}" == "0.2010"
+
+
+def test_published_first_differences():
+    # 1987-88: scrap -.7394 (.6826), log scrap -.3171 (.1639), n 54.
+    plain, logs = (did.first_difference(michigan(log=log, years=2), se="classical") for log in (False, True))
+    assert f"{plain.value:.4f} {plain.se:.4f}" == "-0.7394 0.6826"
+    assert f"{logs.value:.4f} {logs.se:.4f}" == "-0.3171 0.1639"
+    assert (logs.n["treated"], logs.n["comparison"]) == (19, 35)
+
+
+def test_first_difference_errors_match_statsmodels():
+    rows = michigan(years=2).frame.sort_values(["unit", "period"])
+    change = rows.groupby("unit")[["outcome", "treated"]].agg(lambda x: x.iloc[1] - x.iloc[0]).astype(float)
+    fit = sm.OLS(change["outcome"], sm.add_constant(change["treated"])).fit(cov_type="HC1")
+    assert did.first_difference(michigan(years=2), se="HC1").se == pytest.approx(fit.bse["treated"])
+
+
+@pytest.mark.parametrize("effect", [0.0, 2.0])
+def test_two_way_intervals_cover_the_truth(effect):
+    rng = np.random.default_rng(20261121)
+    covered = 0
+    for _ in range(RUNS):
+        frame = company(rng, units=40, cluster_size=2, effect=(effect,), gaps=0.1)
+        estimate = did.two_way_fixed_effects(make_study(frame, "two_group_before_after", level=0.9))
+        covered += estimate.low <= effect <= estimate.high
+    # 20 clusters of autocorrelated errors; 6.4 points of Monte Carlo error.
+    assert abs(covered / RUNS - 0.9) < MONTE_CARLO * math.sqrt(0.9 * 0.1 / RUNS)
+
+
+def test_ignoring_clusters_would_have_failed_that_test():
+    rng = np.random.default_rng(20261121)
+    covered = 0
+    for _ in range(RUNS // 2):
+        frame = company(rng, units=40, cluster_size=2, gaps=0.1)
+        estimate = did.two_way_fixed_effects(make_study(frame, "staggered", level=0.9), se="classical")
+        covered += estimate.low <= 0 <= estimate.high
+    assert covered / (RUNS // 2) < 0.8
+
+
+def test_event_study_finds_growing_effects():
+    frame = company(np.random.default_rng(3), units=4000, effect=(1.0, 2.0, 4.0))
+    study = did.event_study(make_study(frame, "two_group_before_after"))
+    assert study.event_times == (-3, -2, 0, 1, 2)
+    assert study.lead_times == (-3, -2)
+    truth = [0, 0, 1, 2, 4]
+    assert all(abs(e.value - x) < 4 * e.se for e, x in zip(study.estimates, truth, strict=True))
+    assert max(e.se for e in study.estimates) < 0.1
+    assert math.sqrt(study.covariance[0][0]) == pytest.approx(study.leads[0].se)
+    assert [e.term for e in study.leads] == ["week −3", "week −2"]
+
+
+def test_event_study_by_hand():
+    # Differences between the arms, trained less comparison: -1, 1, 4, 7. Against the second: -2, 0, 3, 6.
+    trained, comparison = [1, 3, 7, 11], [2, 2, 3, 4]
+    shift = [-3, -1, 1, 3, 0] * 2
+    outcomes = [[y + s + (t == i % 4) - 0.5 * (t == (i + 1) % 4) for t, y in enumerate(path)]
+                for path in (trained, comparison) for i, s in enumerate(shift)]  # fmt: skip
+    frame = panel(outcomes, [2] * 10 + [None] * 10)
+    means = frame.groupby([frame["start"].notna(), "period"])["outcome"].mean().unstack()
+    gap = means.loc[True] - means.loc[False]
+    study = did.event_study(make_study(frame, "two_group_before_after"))
+    assert gap.round(9).tolist() == [-1, 1, 4, 7]
+    assert [round(e.value, 9) for e in study.estimates] == [-2, 3, 6]
+
+
+def test_rare_event_times_are_pooled():
+    # 12 start in week 2, 4 in week 1, of 5 weeks: weeks 3 after start and 1..4 before are seen for few.
+    rng = np.random.default_rng(5)
+    frame = panel(rng.normal(size=(40, 5)), [2] * 12 + [1] * 4 + [3] * 4 + [None] * 20)
+    study = make_study(frame, "staggered", minimum=10)
+    events = did.event_study(study)
+    assert [e.term for e in events.estimates] == ["week −2 or earlier", "week 0", "week 1", "week 2 or later"]
+    assert events.event_times == (-2, 0, 1, 2)
+    assert [e.n["treated"] for e in events.estimates] == [16, 20, 20, 16]
+    since = did.effects_since_start(study)
+    assert [e.term for e in since] == ["week 0", "week 1", "week 2 or later"]
+    with pytest.raises(LdlabError, match="fewer than 10 trained units"):
+        did.effects_since_start(make_study(frame.drop(frame.index[: 12 * 5]), "staggered"))
+
+
+def test_pools_join_from_the_outside_in():
+    few, many = frozenset("abc"), frozenset("defghijklm")
+    assert did._pools({3: few, 2: few, 1: many, 0: few}, 10) == [[3, 2, 1, 0]]
+    assert did._pools({3: many, 2: few, 1: many, 0: many}, 10) == [[3], [2, 1], [0]]
+    assert did._pools({1: few, 0: few}, 10) == []
+
+
+def test_event_study_prints_a_table_without_units():
+    events = did.event_study(michigan())
+    assert "reference" in str(events)
+    assert events._repr_html_().count("<tr") == 5
+    assert not any(str(firm) in events.model_dump_json() for firm in michigan().frame["unit"].unique())
+
+
+def test_one_period_before_leaves_no_leads():
+    events = did.event_study(michigan(years=2))
+    assert events.leads == ()
+    assert events.covariance == ()
+
+
+def test_placebo_start_finds_a_dip_and_no_effect():
+    rng = np.random.default_rng(11)
+    drifting = company(rng, units=400, periods=8, starts=(5,), effect=(50.0,), drift=2.0)
+    quiet = company(rng, units=400, periods=8, starts=(5,), effect=(50.0,))
+    found, nothing = (
+        did.placebo_start(make_study(rows, "two_group_before_after")) for rows in (drifting, quiet)
+    )
+    # k = 2: two weeks after less three before, at a drift of 2 per week: 2 * 2.5.
+    assert found.value == pytest.approx(5, abs=0.6)
+    assert nothing.low < 0 < nothing.high
+    assert (found.term, found.estimand) == ("2 weeks earlier", "placebo")
+    assert found.n["observations"] == 400 * 5
+
+
+def test_placebo_start_needs_three_periods_and_enough_units():
+    rng = np.random.default_rng(12)
+    assert did.placebo_start(michigan()) is None
+    study = make_study(company(rng, starts=(3,)), "staggered", minimum=10)
+    assert did.placebo_start(study) is not None
+    assert did.placebo_start(make_study(study.frame, "staggered", minimum=25)) is None
+
+
+def test_negative_weights_by_hand():
+    # Starts 2, 2, 1, 1, never, of 3 periods. Unit means 1/3, 2/3, 0; period means 0, .4, .8; mean .4.
+    # Residuals: late at 2: 1 - 1/3 - .8 + .4 > 0. Early at 1: 1 - 2/3 > 0; at 2: 1 - 2/3 - .8 + .4 < 0.
+    frame = panel(np.zeros((5, 3)), [2, 2, 1, 1, None])
+    assert did.negative_weights(make_study(frame, "staggered")) == pytest.approx(1 / 3)
+    assert did.negative_weights(make_study(HAND, "two_group_before_after")) == 0
+
+
+def test_before_after_by_hand():
+    # Means after less before: 4.5 - 1 = 3.5, 1.5, 2.5, 0.5, 2; mean 2, sum of squares 5, se sqrt(5/4/5).
+    outcomes = [[1, 4, 5], [2, 3, 4], [0, 2, 3], [1, 1, 2], [3, 5, 5]]
+    frame = panel(outcomes, [1] * 5)
+    alone = panel([[9, 9, 9]], [1]).assign(unit="late").query("period > 0")
+    study = make_study(pd.concat([frame, alone]), "before_after", minimum=5)
+    estimate = did.lead_estimate(study)
+    assert estimate.value == pytest.approx(2)
+    assert estimate.se == pytest.approx(math.sqrt(5 / 4 / 5))
+    assert (estimate.df, estimate.estimand, estimate.n["treated"]) == (4, "change", 5)
+
+
+def test_before_after_by_hand_clustered():
+    # Changes 1, 2 | 4, 6 | 3, 3 around 19/6: sums of residuals -20/6, 22/6, -2/6; squares 888/36, over 6**2,
+    # times 3/2.
+    outcomes = [[0, 1], [0, 2], [0, 4], [0, 6], [0, 3], [0, 3]]
+    study = make_study(panel(outcomes, [1] * 6, cluster=list("AABBCC")), "before_after", minimum=5)
+    estimate = did.before_after(study)
+    assert estimate.se == pytest.approx(math.sqrt(888 / 36 / 36 * 3 / 2))
+    assert (estimate.df, estimate.se_kind) == (2, "cluster by cluster")
+
+
+def test_lead_estimate_goes_by_design():
+    assert did.lead_estimate(make_study(HAND, "staggered")).method == "two-way fixed effects"
+
+
+def test_refusals():
+    cross_section = make_study(pd.DataFrame({"arm": [0, 1], "outcome": [1.0, 2]}))
+    for method in (did.two_way_fixed_effects, did.event_study, did.before_after, did.placebo_start):
+        with pytest.raises(LdlabError, match="one row per unit"):
+            method(cross_section)
+    everyone = make_study(panel([[1, 2]] * 6, [1] * 6), "before_after")
+    with pytest.raises(LdlabError, match="one arm"):
+        did.two_way_fixed_effects(everyone)
+    with pytest.raises(LdlabError, match="fewer than 10 units"):
+        did.before_after(everyone)
+    with pytest.raises(LdlabError, match="found 3 periods"):
+        did.first_difference(michigan())
+    with pytest.raises(LdlabError, match="found 'HC2'"):
+        did.two_way_fixed_effects(michigan(), se="HC2")
+    always = panel([[1, 2], [2, 5], [3, 3]], [0, 0, None])
+    with pytest.raises(LdlabError, match="nothing of the treatment left"):
+        did.two_way_fixed_effects(make_study(always, "staggered"))
+
+
+def test_the_frame_is_left_as_it_was():
+    study = michigan()
+    before = study.frame.copy()
+    did.event_study(study)
+    did.negative_weights(study)
+    did.placebo_start(study)
+    pd.testing.assert_frame_equal(study.frame, before)
