@@ -10,7 +10,7 @@ from ldlab import ab
 from ldlab.program import LdlabError
 from tests.studies import DATA, make_study
 
-RUNS = 400
+RUNS = 300
 MONTE_CARLO = 3  # standard errors of a simulated share
 
 TRAINED, COMPARISON = [4.0, 6, 8], [1.0, 3, 3, 5]
@@ -158,17 +158,17 @@ def test_published_observational_answer():
     assert f"{ab.regression_adjusted(study).value:.0f}" == "1133"
 
 
-@pytest.mark.parametrize("effect", [0.0, 1.5])
-def test_intervals_cover_the_truth(effect):
+def test_intervals_cover_the_truth_effect_or_none():
     rng = np.random.default_rng(20261121)
     covered = {ab.DIFFERENCE: 0, ab.ADJUSTED: 0}
     widths = {ab.DIFFERENCE: 0.0, ab.ADJUSTED: 0.0}
-    for _ in range(RUNS):
+    for run in range(RUNS):
+        effect = 1.5 * (run % 2)
         study = make_study(people(rng, effect=effect), level=0.9)
         for estimate in (ab.difference_in_means(study), ab.regression_adjusted(study)):
             covered[estimate.method] += estimate.low <= effect <= estimate.high
             widths[estimate.method] += estimate.high - estimate.low
-    error = MONTE_CARLO * math.sqrt(0.9 * 0.1 / RUNS)  # 4.5 points
+    error = MONTE_CARLO * math.sqrt(0.9 * 0.1 / RUNS)  # 5.2 points
     assert all(abs(count / RUNS - 0.9) < error for count in covered.values()), covered
     assert widths[ab.ADJUSTED] < 0.8 * widths[ab.DIFFERENCE]
 
@@ -186,7 +186,7 @@ def test_incomplete_covariates_are_left_out_and_counted():
         (lambda rows: rows["arm"] * 2.0, "same_as_arm"),
         (lambda rows: rows["arm"] * 0 + 7.0, "constant"),
         (lambda rows: 3 - 2 * rows["x"], "twice_x"),
-        (lambda rows: rows["x"].where(rows["arm"] == 0, 1.0), "flat_among_trained"),
+        (lambda rows: (rows.index % 5) * (rows["arm"] == 0), "flat_among_trained"),
         (lambda rows: (rows.index == rows.index[rows["arm"] == 1][0]) * 1.0 + (rows.index == 0), "lonely"),
     ],
 )

@@ -27,6 +27,7 @@ from ldlab.program import InputError, load_programs
 from tests.projects import agents, make_project, write_program, write_table
 
 PARAMETERS = 'program = "params/alpha.yaml"\noutput_dir = "outputs/alpha/x"'
+KERNELSPEC = {"name": "python3", "display_name": "Python 3"}
 NAMES = ("ab_test", "bayes_impact", "program_brief", "portfolio")
 # What a tiny notebook does beyond its own cells stands in behave.json, so that it can differ from run to run.
 CELLS = [
@@ -135,7 +136,7 @@ def test_the_slowest_run_first_then_briefs_then_the_portfolio(tmp_path: Path) ->
     assert planned(project, ["ab_test"]) == ["alpha/ab_test", "alpha/program_brief", "portfolio"]
     assert planned(project, ["program_brief"]) == ["alpha/program_brief", "beta/program_brief", "portfolio"]
     assert planned(project, ["portfolio"]) == ["portfolio"]
-    with pytest.raises(InputError, match="found 'ab_tset'.*Did you mean 'ab_test'"):
+    with pytest.raises(InputError, match=r"found 'ab_tset'.*Did you mean 'ab_test'"):
         planned(project, ["ab_tset"])
 
 
@@ -171,7 +172,7 @@ def executed(root: Path) -> nbformat.NotebookNode:
     ]
     timed = {"papermill": {"start_time": "2026-11-21"}, "execution": {"iopub.status.busy": "2026-11-21"}}
     return new_notebook(
-        metadata={"papermill": {"input_path": str(root)}, "widgets": {}, "kernelspec": {"name": "python3"}},
+        metadata={"papermill": {"input_path": str(root)}, "widgets": {}, "kernelspec": KERNELSPEC},
         cells=[
             new_markdown_cell(
                 "An Exception was encountered", metadata={"tags": ["papermill-error-cell-tag"]}
@@ -200,7 +201,7 @@ def test_cleaning_leaves_what_may_be_published_and_runs_again(tmp_path: Path) ->
     )
     assert [door.execution_count, work.execution_count, never.execution_count] == [1, 2, None]
     assert work.metadata == {}
-    assert cleaned.metadata == {"kernelspec": {"name": "python3"}}
+    assert cleaned.metadata == {"kernelspec": KERNELSPEC}
     stream, result = work.outputs
     assert stream.text == "one data/x.csv in .\n"
     assert result.data["text/plain"] == "<Axes> ~/x ~/x"
@@ -506,6 +507,7 @@ def test_an_interrupt_ends_kernels_and_leaves_outputs_alone(tmp_path: Path) -> N
     deadline = time.monotonic() + 60
     while not (pid_file.exists() and pid_file.read_text()) and time.monotonic() < deadline:
         time.sleep(0.1)
+    assert pid_file.exists(), "the notebook never started"
     kernel = int(pid_file.read_text())
     os.killpg(running.pid, signal.SIGINT)  # as the terminal does
     begun = time.monotonic()

@@ -160,6 +160,7 @@ def _execute(job: Job) -> NotebookNode:
             f"{folder}/{NOTEBOOK_FILE}",
             parameters={"program": job.program_file, "output_dir": folder},
             kernel_name=KERNEL,
+            language="python",
             progress_bar=False,
             config=_kernel_config(),
         )

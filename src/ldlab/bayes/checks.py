@@ -225,8 +225,8 @@ def _fit_check(name: str, what: str, statistics: list[Statistic]) -> Check:
         statistic=worst.p,
         statistic_name=f"smallest posterior predictive p ({worst.label})",
         threshold=SMALLEST_P,
-        power=f"{worst.family} of '{worst.label}' outside about {low:.4g} to {high:.4g}: a prior that fights the data, "
-        "segments or covariates held too tight",
+        power=f"{worst.family} of '{worst.label}' outside about {low:.4g} to {high:.4g}: "
+        "a prior that fights the data, segments or covariates held too tight",
         needed=True,
         breaks=True,
     )

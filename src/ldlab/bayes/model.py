@@ -11,6 +11,7 @@ import pymc as pm
 import pytensor.tensor as pt
 from scipy import special
 
+from ldlab.bayes.geometry import cluster_centring, segment_centring
 from ldlab.bayes.units import ARMS, Floats, Units, group_cells, units_of
 from ldlab.estimate import format_number, rows_to_html
 from ldlab.program import Study
@@ -37,6 +38,8 @@ class Priors:
     baseline_mean, baseline_sd, slope_sd, interaction_sd, cluster_sd
         Normal (cluster_sd: half-normal) priors on the link scale: the comparison arm's mean; slopes of
         covariates and what training changes in them, per sd of the covariate; spread of clusters.
+    slope
+        KPI units per unit of the link, at the baseline.
     residual_scale
         Mean of the exponential prior of each arm's residual sd (Gaussian KPIs only).
     """
@@ -55,6 +58,7 @@ class Priors:
     interaction_sd: float
     cluster_sd: float
     residual_scale: float
+    slope: float
 
     def _rows(self) -> list[tuple[str, str]]:
         low, high = (
@@ -158,6 +162,7 @@ def priors_of(units: Units) -> Priors:
         interaction_sd=spread / 2,
         cluster_sd=sd / 2 if link == "identity" else 0.5,
         residual_scale=sd,
+        slope={"identity": 1.0, "logit": mean / 100 * (1 - mean / 100), "log": mean}[link],
     )
 
 
@@ -259,50 +264,61 @@ def _coefficients(units: Units, prior: Priors) -> Any:
     baseline = pm.Normal("baseline", prior.baseline_mean, prior.baseline_sd)
     effect = pm.Normal("effect" if gaussian else "link_effect", prior.link_effect_mean, prior.link_effect_sd)
     untrained, change = [baseline[None]], [effect[None]]
-    gamma = None
     if units.segments:
-        level = pm.Normal("segment_level", 0, prior.slope_sd, dims="segment")
-        spread = pm.HalfNormal("segment_spread", prior.link_segment_sd)
-        deviation = spread * _centred(pm.Normal("segment_deviation", 0, 1, dims="segment"), units.share)
-        untrained.append(_centred(level, units.share))
-        change.append(deviation)
+        level = pm.ZeroSumNormal("segment_level", prior.slope_sd, dims="segment")
+        centring = segment_centring(units, prior.slope, prior.link_segment_sd)
+        deviation = _pooled("segment", prior.link_segment_sd, centring, pm.ZeroSumNormal)
+        untrained.append(_around_average(level, units.share))
+        change.append(_around_average(deviation, units.share))
     if units.study.covariates:
         untrained.append(pm.Normal("slope", 0, prior.slope_sd, dims="covariate"))
-        gamma = pm.Normal("interaction", 0, prior.interaction_sd, dims="covariate")
-        change.append(gamma)
+        change.append(pm.Normal("interaction", 0, prior.interaction_sd, dims="covariate"))
     if units.segments and gaussian:
-        own = effect + deviation
-        own = own if gamma is None else own + pt.dot(units.z_by_segment(), gamma)
+        own = effect + change[1]
+        own = own + pt.dot(units.z_by_segment(), change[2]) if units.study.covariates else own
         pm.Deterministic("segment_effect", own, dims="segment")
     b, c = pt.concatenate(untrained), pt.concatenate(change)
     return pm.Deterministic("coefficients", pt.stack([b, b + c]), dims=("arm", "column"))
 
 
-def _centred(values: Any, share: Floats) -> Any:
+def _pooled(name: str, scale: float, centring: float, law: Any) -> Any:
+    """Effects ~ Normal(0, spread), spread ~ half-normal(scale), parametrised as in ``geometry``."""
+    spread = pm.HalfNormal(f"{name}_spread", 1)
+    unit = law(f"{name}_unit", sigma=spread**centring, dims=name)
+    return scale * spread ** (1 - centring) * unit
+
+
+def _around_average(values: Any, share: Floats) -> Any:
     return values - pt.dot(share, values)
 
 
 def _cluster_shift(units: Units, prior: Priors) -> Any:
-    """(clusters,) random intercepts, non-centred; None without clusters."""
+    """(clusters,) random intercepts; None without clusters."""
     if units.cluster is None:
         return None
-    spread = pm.HalfNormal("cluster_spread", prior.cluster_sd)
-    return pm.Deterministic(
-        "cluster_shift", spread * pm.Normal("cluster_unit", 0, 1, dims="cluster"), dims="cluster"
+    shift = _pooled(
+        "cluster", prior.cluster_sd, cluster_centring(units, prior.slope, prior.cluster_sd), pm.Normal
     )
+    return pm.Deterministic("cluster_shift", shift, dims="cluster")
 
 
 def _predictor(coefficients: Any, shift: Any, arm: Any, design: Floats, cluster: Any) -> Any:
-    """Linear predictor of rows: each arm's coefficients, plus the cluster's shift."""
-    eta = (coefficients[arm] * design).sum(axis=-1)
+    """(rows,) linear predictor: each arm's coefficients, plus the cluster's shift."""
+    trained = np.asarray(arm)[:, None] * design
+    eta = pt.dot(design - trained, coefficients[0]) + pt.dot(trained, coefficients[1])
     return eta if shift is None else eta + shift[cluster]
+
+
+def _by_arm(values: Any, arm: Any) -> Any:
+    """(rows,) each row's own of two values; arithmetic, because indexing is slow to differentiate."""
+    return values[0] + (values[1] - values[0]) * np.asarray(arm, dtype=float)
 
 
 def _gaussian(units: Units, prior: Priors, coefficients: Any, shift: Any) -> None:
     sigma = pm.Exponential("sigma", 1 / prior.residual_scale, dims="arm")
     if shift is not None:
         mu = _predictor(coefficients, shift, units.arm, units.design, units.cluster)
-        pm.Normal("kpi", mu, sigma[units.arm], observed=units.outcome)
+        pm.Normal("kpi", mu, _by_arm(sigma, units.arm), observed=units.outcome)
         return
     for code, name in enumerate(ARMS):
         r, projection, rest, degrees = compress(
@@ -344,7 +360,7 @@ def _count(units: Units, coefficients: Any, shift: Any) -> None:
     cells, which = group_cells(units.arm, cluster, units.outcome, units.exposure, units.design)
     arm, cluster = cells[:, 0].astype(int), cells[:, 1].astype(int)
     mu = cells[:, 3] * pt.exp(_predictor(coefficients, shift, arm, cells[:, 4:], cluster))
-    alpha = 1 / (spread[arm] ** 2 + 1 / LARGEST_DISPERSION)
+    alpha = 1 / (_by_arm(spread, arm) ** 2 + 1 / LARGEST_DISPERSION)
     times = np.bincount(which).astype(float)
 
     def weighted(value: Any, mu: Any, alpha: Any) -> Any:
@@ -361,7 +377,8 @@ def _standardise(units: Units, coefficients: Any, shift: Any) -> None:
     segment, cluster = cells[:, 0].astype(int), cells[:, 1].astype(int)
     weight = np.bincount(which) / len(which)
     inverse, scale = (pm.math.invlogit, 100) if units.family == "binary" else (pt.exp, 1)
-    means = [inverse(_predictor(coefficients, shift, [a], cells[:, 2:], cluster)) for a in (0, 1)]
+    own = 0 if shift is None else shift[cluster]
+    means = [inverse(pt.dot(cells[:, 2:], coefficients[arm]) + own) for arm in (0, 1)]
     difference = scale * (means[1] - means[0])
     pm.Deterministic("effect", pt.dot(weight, difference))
     if units.segments:

@@ -101,8 +101,8 @@ def unit_changes(study: Study) -> Study:
     starts = frame.loc[frame["arm"] == 1, "start"].dropna().unique()
     if len(starts) != 1:
         raise LdlabError(
-            f"bayes: found {len(starts)} different starts among trained units; expected one for a before/after "
-            "comparison of two groups. Set design.kind to staggered and use diff_in_diff"
+            f"bayes: found {len(starts)} different starts among trained units; expected one for a before/after"
+            " comparison of two groups. Set design.kind to staggered and use diff_in_diff"
         )
     frame = frame.sort_values(["unit", "period"], kind="stable")
     before, after = frame[frame["period"] < starts[0]], frame[frame["period"] >= starts[0]]
@@ -169,9 +169,9 @@ def _refuse_small_arms(study: Study, arm: Ints) -> None:
     for code, name in enumerate(ARMS):
         if (arm == code).sum() < minimum:
             raise LdlabError(
-                f"bayes: found fewer than {minimum} {study.program.design.unit}s with a KPI and all covariates in "
-                f"the {name} arm; expected at least analysis.minimum_group_size = {minimum} in each arm. Leave out "
-                "covariates that are often missing, or wait for more data"
+                f"bayes: found fewer than {minimum} {study.program.design.unit}s with a KPI and all covariates "
+                f"in the {name} arm; expected at least analysis.minimum_group_size = {minimum} in each arm. "
+                "Leave out covariates that are often missing, or wait for more data"
             )
 
 
@@ -223,15 +223,14 @@ def _explains(z: Floats, arm: Ints) -> bool:
 
 def _segments(study: Study, arm: Ints) -> tuple[Ints, tuple[str, ...]]:
     """Codes and names of segments; those that may not be shown are pooled, last."""
-    one: tuple[Ints, tuple[str, ...]] = np.zeros_like(arm), ()
     if "segment" not in study.frame:
-        return one
+        return np.zeros_like(arm), ()
     label = study.frame["segment"].astype(str)
     size = pd.crosstab(label, arm).reindex(columns=[0, 1], fill_value=0)
     shown, hidden = split_small(size, study.program.analysis.minimum_group_size)
     names = (*shown, POOLED) if hidden else tuple(shown)
     if len(names) < 2:
-        return one
+        return np.zeros_like(arm), ()
     code = {name: i for i, name in enumerate(shown)} | dict.fromkeys(hidden, len(shown))
     return label.map(code).to_numpy(dtype=np.int64), names
 
