@@ -32,7 +32,7 @@ NAMES = ("ab_test", "bayes_impact", "program_brief", "portfolio")
 # What a tiny notebook does beyond its own cells stands in behave.json, so that it can differ from run to run.
 CELLS = [
     "import json, os, pathlib, sys\nfolder = pathlib.Path(output_dir)\nfolder.mkdir(parents=True, exist_ok=True)",
-    "print('wrote', folder, 'in', os.getcwd())\nprint('a warning', file=sys.stderr)",
+    "print('wrote', folder, 'in', os.getcwd())\nprint('a', 'warning', file=sys.stderr)",
     "exec(json.loads(pathlib.Path('behave.json').read_text()).get(f'{pathlib.Path(program).stem}/NAME', ''))",
     "(folder / 'estimate.json').write_text(json.dumps({'grade': 'C', 'n': {'treated': 20}}))",
 ]
@@ -86,13 +86,13 @@ def test_doors_that_papermill_would_only_warn_about(
 
 def test_a_later_cell_must_not_overrule_the_parameters(tmp_path: Path) -> None:
     path = write_notebook(make_project(tmp_path), "ab_test", "program = 'params/other.yaml'")
-    with pytest.raises(InputError, match="code cell 2: found program assigned again"):
+    with pytest.raises(InputError, match="code cell 2: found program set to a fixed text again"):
         batch.check_doors(path)
 
 
 def test_proper_doors_open(tmp_path: Path) -> None:
     project = make_project(tmp_path)
-    batch.check_doors(write_notebook(project, "ab_test", "%matplotlib inline", "print(program)"))
+    batch.check_doors(write_notebook(project, "ab_test", "%matplotlib inline", "program = load(program)"))
     batch.check_doors(
         write_notebook(project, "x", parameters="# which\nprogram: str = 'a'\noutput_dir = 'b'")
     )
@@ -254,12 +254,12 @@ FIRST = {
     "alpha/ab_test": "from IPython.display import HTML, display\n"
     "display(HTML('<table><tr><th>segment</th><td>&lt;script&gt;</td></tr></table>'))",
     "beta/ab_test": "secret = {}\nsecret['a-001']",
-    "beta/bayes_impact": "from ldlab.program import LdlabError\nraise LdlabError('KPI is constant in ' + os.getcwd())",
+    "beta/program_brief": "from ldlab.program import LdlabError\nraise LdlabError('KPI is constant in ' + os.getcwd())",
 }
 SECOND = {
     "alpha/ab_test": "print('a-001')\nraise ValueError('a-001')",
     "alpha/bayes_impact": "print('agent a-001')",
-    "beta/bayes_impact": "os.kill(os.getpid(), 9)",
+    "beta/program_brief": "os.kill(os.getpid(), 9)",
     "params/portfolio": "1 / 0",
 }
 
@@ -281,15 +281,15 @@ class Runs:
 
 
 def status(summary: batch.Summary) -> dict[str, str]:
-    return {f"{r.program}/{r.notebook}".lstrip("/"): r.status for r in summary.results}
+    return {result.name: result.status for result in summary.results}
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     project = make_project(tmp_path_factory.mktemp("runs") / "project")
     write_table(project, agents())
-    for name in ("alpha", "beta"):
-        write_program(project, name)
+    write_program(project, "alpha")
+    write_program(project, "beta", analysis={"notebooks": ["ab_test"]})
     for name in NAMES:
         write_notebook(project, name, *CELLS)
     programs, events = load_programs(root=project), list[Event]()
@@ -306,23 +306,31 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 def test_one_failed_notebook_never_stops_the_others(runs: Runs) -> None:
     assert status(runs.first) == {
         "alpha/bayes_impact": "ok",
-        "beta/bayes_impact": "failed",
         "alpha/ab_test": "ok",
         "beta/ab_test": "failed",
         "alpha/program_brief": "ok",
-        "beta/program_brief": "ok",
+        "beta/program_brief": "failed",
         "portfolio": "ok",
     }
     assert not runs.first.ok
     assert len(runs.first.failures) == 2
 
 
+def test_the_summary_tells_time_and_failures(runs: Runs) -> None:
+    first, *failures = str(runs.first).splitlines()
+    assert re.fullmatch(
+        r"4 of 6 published in \d+ s \(.*executing \d+ s, rendering \d+ s; slowest: .*\)", first
+    )
+    assert failures == [
+        "failed: beta/ab_test: failed at cell 4: KeyError",
+        "failed: beta/program_brief: failed at cell 4: LdlabError",
+    ]
+
+
 def test_what_is_published(runs: Runs) -> None:
     public = {name for name in runs.then if not name.startswith(".private/")}
-    good = [f"alpha/{name}/" for name in ("ab_test", "bayes_impact", "program_brief")] + [
-        "beta/program_brief/"
-    ]
-    failed = [f"beta/{name}.failed/" for name in ("ab_test", "bayes_impact")]
+    good = [f"alpha/{name}/" for name in ("ab_test", "bayes_impact", "program_brief")]
+    failed = [f"beta/{name}.failed/" for name in ("ab_test", "program_brief")]
     assert public == {
         *(folder + file for folder in good for file in ("estimate.json", "report.html", "report.ipynb")),
         *(folder + file for folder in failed for file in ("error.json", "report.html", "report.ipynb")),
@@ -385,13 +393,13 @@ def test_an_error_of_someone_elses_is_kept_without_its_message(runs: Runs) -> No
 
 
 def test_an_error_of_our_own_says_what_it_says(runs: Runs) -> None:
-    error = json.loads(runs.then["beta/bayes_impact.failed/error.json"])
+    error = json.loads(runs.then["beta/program_brief.failed/error.json"])
     assert error["error_type"] == "LdlabError"
-    assert "KPI is constant in ." in runs.then["beta/bayes_impact.failed/report.html"]
+    assert "KPI is constant in ." in runs.then["beta/program_brief.failed/report.html"]
 
 
 def test_the_traceback_is_for_the_eyes_of_this_user_only(runs: Runs) -> None:
-    path = runs.outputs / ".private" / "beta" / "bayes_impact.txt"
+    path = runs.outputs / ".private" / "beta" / "program_brief.txt"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert stat.S_IMODE(path.parents[1].stat().st_mode) == 0o700
@@ -402,29 +410,27 @@ def test_the_traceback_is_for_the_eyes_of_this_user_only(runs: Runs) -> None:
 
 def test_progress_tells_every_start_and_end_in_order(runs: Runs) -> None:
     names = {event.name for event in runs.events}
-    assert len(names) == 7
+    assert len(names) == 6
     for name in names:
         stages = [event.stage for event in runs.events if event.name == name]
         assert stages[:2] == ["started", "executing"]
         assert stages[-1] in ("ok", "failed")
     ends = [event.name for event in runs.events if event.stage in ("ok", "failed")]
     starts = [event.name for event in runs.events if event.stage == "started"]
-    for program in ("alpha", "beta"):
+    for program, analyses in (("alpha", {"alpha/ab_test", "alpha/bayes_impact"}), ("beta", {"beta/ab_test"})):
         place = runs.events.index(next(e for e in runs.events if e.name == f"{program}/program_brief"))
-        before = {e.name for e in runs.events[:place] if e.stage in ("ok", "failed")}
-        assert {f"{program}/ab_test", f"{program}/bayes_impact"} <= before
+        assert analyses <= {e.name for e in runs.events[:place] if e.stage in ("ok", "failed")}
     assert starts[-1] == ends[-1] == "portfolio"
-    assert runs.events[-1].done == runs.events[-1].total == 7
+    assert runs.events[-1].done == runs.events[-1].total == 6
 
 
 def test_a_failure_leaves_the_last_good_result_untouched(runs: Runs) -> None:
     assert status(runs.second) == {
         "alpha/bayes_impact": "refused",
-        "beta/bayes_impact": "failed",
         "alpha/ab_test": "failed",
         "beta/ab_test": "ok",
         "alpha/program_brief": "ok",
-        "beta/program_brief": "ok",
+        "beta/program_brief": "failed",
         "portfolio": "failed",
     }
     for place in ("alpha/ab_test", "alpha/bayes_impact", "portfolio", "index.html"):
@@ -455,7 +461,7 @@ def test_a_success_clears_the_earlier_failure(runs: Runs) -> None:
 
 
 def test_a_dead_kernel_is_called_that(runs: Runs) -> None:
-    error = json.loads((runs.outputs / "beta" / "bayes_impact.failed" / "error.json").read_text())
+    error = json.loads((runs.outputs / "beta" / "program_brief.failed" / "error.json").read_text())
     assert (error["error_type"], error["cell"]) == ("DeadKernelError", 4)
     assert "kernel died" in error["message"]
 

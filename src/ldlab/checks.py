@@ -23,6 +23,7 @@ FEWEST_CLUSTERS = 5
 NEGATIVE_WEIGHTS = 0.05
 CLUSTERS_PER_LEAD = 6
 POWER = 0.8
+NOT_STAGGERED = "Not applicable: training started together, or nothing is compared."
 
 
 class Leads(Protocol):
@@ -38,16 +39,14 @@ class Leads(Protocol):
     def covariance(self) -> tuple[tuple[float, ...], ...]: ...  # noqa: D102
     @property
     def df(self) -> float: ...  # noqa: D102
-    @property
-    def period(self) -> str: ...  # noqa: D102
 
 
 def missing_kpi(study: Study) -> Check:
     """Whether the KPI is missing too often, or more often in one arm.
 
     Failed when the shares without KPI differ between the arms by over 5 points and a chi-square test of two
-    proportions has p < .05, or when over 20% have none. In a panel the rows, not the units, are counted. A
-    count under the minimum group size is not shown, nor a share that would give it away.
+    proportions has p < .05, or when over 20% have none. In a panel the rows, not the units, are counted; as
+    rows of one unit go together, the test is then too ready to fail, and no power is given. A count under the minimum group size is not shown, nor a share that would give it away.
     """
     rows, without = study.missing["rows"].astype(float), study.missing["without KPI"].astype(float)
     share = 100 * without / rows
@@ -59,9 +58,10 @@ def missing_kpi(study: Study) -> Check:
         differ = bool(p < MISSING_P and gap > MISSING_GAP)
         spread = math.sqrt(overall * (100 - overall) * (1 / rows).sum())
         seen = max(MISSING_GAP, (stats.norm.isf(MISSING_P / 2) + stats.norm.ppf(POWER)) * spread)
-        power = (
-            f"a difference of {seen:.0f} percentage points between the arms would have been seen 4 times in 5"
-        )
+        if not study.program.is_panel:
+            power = (
+                f"a gap of {seen:.0f} percentage points between the arms would have been seen 4 times in 5"
+            )
     shown = all(_can_be_shown(count, study) for count in without)
     what = "rows" if study.program.is_panel else f"{study.program.design.unit}s"
     sentence = f"The KPI is missing for {_missing_by_arm(study, 'without KPI')} {what}"
@@ -135,7 +135,7 @@ def balance(study: Study) -> Check:
     name, needed = "balance", study.program.design.kind in ("randomised", "observational")
     if not study.covariates:
         return _not_run(name, "No baseline covariates are named in the program file.", needed=needed)
-    if study.frame["arm"].nunique() < 2:
+    if not _has_comparison(study):
         return _not_run(name, "There is no comparison group.")
     if study.program.design.kind == "randomised":
         return _joint_balance(study, name)
@@ -171,7 +171,7 @@ def balance_table(study: Study) -> pd.DataFrame:
     LdlabError
         Without covariates, or with one arm.
     """
-    if not study.covariates or study.frame["arm"].nunique() < 2:
+    if not study.covariates or not _has_comparison(study):
         raise LdlabError("balance_table: expected covariates and two arms. Name design.columns.covariates.")
     rows = _first_rows(study)
     trained, comparison = (rows.loc[rows["arm"] == arm, list(study.covariates)] for arm in (1, 0))
@@ -191,18 +191,21 @@ def balance_table(study: Study) -> pd.DataFrame:
     return table.loc[order].reset_index(drop=True)
 
 
-def leads(event_study: Leads) -> Check:
+def leads(event_study: Leads, study: Study) -> Check:
     """Whether trained and comparison units moved alike before training: joint test of the leads, p < .05.
+
+    Without a comparison (design before_after): whether the KPI stood still before training.
 
     Hotelling's T-squared: Wald statistic W of m leads, W (d - m + 1) / (d m) against F(m, d - m + 1) with
     d = clusters - 1. Referring W / m to F(m, d) instead rejects far too often once m is not small beside the
     clusters (14% at 13 leads and 54 clusters). With fewer than 6 clusters per lead neighbouring leads are
     averaged first, into as many blocks as there are sixes of clusters. The power is that against a linear
-    drift (Roth 2022, American Economic Review: Insights 4).
+    drift (Roth 2022, American Economic Review: Insights 4); (d - m - 1) / d takes out that the inverse of an
+    estimated covariance is too large on average.
     """
-    name = "leads"
+    name, period = "leads", study.program.design.period
     if not event_study.leads:
-        reason = f"There is only one {event_study.period} before training to look at."
+        reason = f"Too few units were seen in more than one {period} before training."
         return _not_run(name, reason, needed=True)
     effects = np.array([lead.value for lead in event_study.leads])
     drift = np.array(event_study.lead_times, dtype=float) - event_study.reference
@@ -212,19 +215,18 @@ def leads(event_study: Leads) -> Check:
     df = event_study.df - len(blocks) + 1
     statistic = effects @ precision @ effects * df / (event_study.df * len(blocks))
     p = float(stats.f.sf(statistic, len(blocks), df))
-    slope = math.sqrt(_noncentrality(len(blocks), df) / (drift @ precision @ drift))
+    unbiased = precision * max(df - 2, 1) / event_study.df
+    slope = math.sqrt(_noncentrality(len(blocks), df) / (drift @ unbiased @ drift))
     lead, failed = event_study.leads[0], p < LEADS_P
-    seen = f"{_plain(abs(lead.shown(slope)))} {lead.shown_unit} per {event_study.period}"
-    verdict = (
-        "the two groups were already moving apart, so the comparison cannot be trusted"
-        if failed
-        else "there was no sign that the two groups were moving apart"
+    seen = f"{_plain(abs(lead.shown(slope)))} {lead.shown_unit} per {period}"
+    moving = (
+        "the two groups were already moving apart" if _has_comparison(study) else "the KPI was already moving"
     )
-    period, count = event_study.period, len(event_study.leads)
+    verdict = f"{moving}: the estimate may be that movement" if failed else f"there was no sign that {moving}"
     return Check(
         name=name,
         status="failed" if failed else "passed",
-        sentence=f"In the {period}s before training {verdict} ({count} compared with the last one).",
+        sentence=f"In the {period}s before training {verdict} ({len(event_study.leads)} compared with the last).",
         statistic=p,
         statistic_name="p-value",
         threshold=LEADS_P,
@@ -239,6 +241,8 @@ def placebo(study: Study, placebo_estimate: Estimate | None) -> Check:
     At the program's interval level, so without any fault it fails in 1 - level of all studies.
     """
     name, period = "placebo start", study.program.design.period
+    if not _has_comparison(study):
+        return _not_run(name, "There is no comparison group to hold a false start against.")
     if placebo_estimate is None:
         return _not_run(name, f"It needs three {period}s before training and enough units in both arms.")
     e = placebo_estimate
@@ -302,14 +306,14 @@ def staggered_weights(study: Study, share_negative: float) -> Check:
     """
     name = "staggered weights"
     if not _is_staggered(study):
-        return _not_run(name, "Not applicable: training started together.")
+        return _not_run(name, NOT_STAGGERED)
     failed = share_negative > NEGATIVE_WEIGHTS
-    verdict = "so it can mislead, even about the direction" if failed else "which is little"
+    mislead = ", so it can mislead, even about the direction" if failed else ""
     return Check(
         name=name,
         status="failed" if failed else "passed",
         sentence=f"Training started at different times. The two-way estimate counts {share_negative:.0%} of the "
-        f"trained {study.program.design.period}s with the wrong sign, {verdict}; it also weighs early and late "
+        f"trained {study.program.design.period}s with the wrong sign{mislead}; it also weighs early and late "
         "starters unevenly.",
         statistic=share_negative,
         statistic_name="share of trained cells with a negative weight",
@@ -324,7 +328,7 @@ def robust_to_staggering(study: Study) -> Check:
     """
     name = "robust to staggering"
     if not _is_staggered(study):
-        return _not_run(name, "Not applicable: training started together.")
+        return _not_run(name, NOT_STAGGERED)
     reason = (
         "Training started at different times, and the estimators made for that (group-time effects) are not in "
         "this version; the estimate can mislead if effects grow or differ between early and late starters."
@@ -345,7 +349,10 @@ def second_method(lead: Estimate, other: Estimate, smallest: float) -> Check:
     gap = abs(lead.value - other.value)
     agree = lead.value * other.value > 0 or gap < abs(smallest)
     said = [f"{e.format(e.value, sign=True)} by {e.method}" for e in (lead, other)]
-    verdict = "they agree in direction or differ by too little to matter" if agree else "they do not agree"
+    verdict = "they do not agree"
+    if agree:
+        same_sign = lead.value * other.value > 0
+        verdict = "they agree in direction" if same_sign else "they differ by too little to matter"
     return Check(
         name="second method",
         status="passed" if agree else "failed",
@@ -387,7 +394,11 @@ def _assigned_by_cluster(study: Study) -> bool:
 
 
 def _is_staggered(study: Study) -> bool:
-    return "start" in study.frame and study.frame["start"].nunique() > 1
+    return "start" in study.frame and study.frame["start"].nunique() > 1 and _has_comparison(study)
+
+
+def _has_comparison(study: Study) -> bool:
+    return study.frame["arm"].nunique() > 1
 
 
 def _first_rows(study: Study) -> pd.DataFrame:

@@ -57,7 +57,6 @@ class EventStudy(Noun):
     reference: int = REFERENCE
     covariance: tuple[tuple[float, ...], ...]
     df: float
-    period: str
 
     @property
     def leads(self) -> tuple[Estimate, ...]:
@@ -136,7 +135,8 @@ def effects_since_start(study: Study, *, se: PanelErrors = "cluster") -> tuple[E
     """Effect in the period of the start, the next one, and so on, with unit and period effects and no leads.
 
     All periods before the start serve as the base, so the answer leans on parallel trends throughout; see
-    :func:`event_study` for a test of it. Event times at which fewer trained units than the minimum group are
+    :func:`event_study` for a test of it. Design before_after has no comparison to take period effects from:
+    these are then mere changes (estimand 'change'). Event times at which fewer trained units than the minimum group are
     seen are pooled with their neighbour, and ``term`` says so.
 
     Parameters
@@ -155,11 +155,11 @@ def effects_since_start(study: Study, *, se: PanelErrors = "cluster") -> tuple[E
     Raises
     ------
     LdlabError
-        If the study is no panel with a comparison, or has too few trained units to show.
+        If the study is no panel, or has too few trained units to show.
     """
-    _need_comparison(study)
+    _need_panel(study)
     dummies, times = _event_dummies(study, leads=False)
-    fit = _fit(study.frame, dummies, se)
+    fit = _fit(study.frame, dummies, se, time_effects=_has_comparison(study))
     return _by_event_time(study, fit, dummies, list(times), se, method="effects since the start")
 
 
@@ -190,7 +190,8 @@ def period_effects(study: Study, *, se: PanelErrors = "cluster") -> pd.DataFrame
 def event_study(study: Study) -> EventStudy:
     """Effects by event time relative to the last period before training, clustered by cluster or unit.
 
-    The regression holds unit effects, period effects and a dummy for each event time but -1. Event times at
+    The regression holds unit effects, period effects (but for design before_after, which has no comparison to
+    take them from) and a dummy for each event time but -1. Event times at
     which fewer trained units than the minimum group are seen are pooled with their neighbour nearer to the
     start: this bins the end points (Schmidheiny & Siegloch 2023, Journal of Applied Econometrics 38).
 
@@ -202,16 +203,16 @@ def event_study(study: Study) -> EventStudy:
     Raises
     ------
     LdlabError
-        If the study is no panel with a comparison, or has too few trained units to show.
+        If the study is no panel, or has too few trained units to show.
 
     Notes
     -----
     With several cohorts whose effects differ, leads and lags are contaminated by other event times (Sun &
     Abraham 2021, Journal of Econometrics 225).
     """
-    _need_comparison(study)
+    _need_panel(study)
     dummies, times = _event_dummies(study, leads=True)
-    fit = _fit(study.frame, dummies, "cluster")
+    fit = _fit(study.frame, dummies, "cluster", time_effects=_has_comparison(study))
     leads = [term for term, time in times.items() if time < REFERENCE]
     covariance = fit.cov.loc[leads, leads].to_numpy()
     return EventStudy(
@@ -219,7 +220,6 @@ def event_study(study: Study) -> EventStudy:
         event_times=tuple(times.values()),
         covariance=tuple(tuple(float(x) for x in row) for row in covariance),
         df=float(_clusters(study.frame).nunique() - 1),
-        period=study.program.design.period,
     )
 
 
@@ -287,14 +287,15 @@ def placebo_start(study: Study) -> Estimate | None:
     -------
     Estimate or None
         Two-way fixed effects with clustered errors, estimand 'placebo'; ``term`` says what k was. None where
-        no cohort has 3 periods before training, or an arm is left with fewer units than the minimum group.
+        no cohort has 3 periods before training, or an arm is left with fewer units than the minimum group
+        (always so without a comparison).
 
     Raises
     ------
     LdlabError
-        If the study is no panel with a comparison.
+        If the study is no panel.
     """
-    _need_comparison(study)
+    _need_panel(study)
     frame, minimum = study.frame, study.program.analysis.minimum_group_size
     long_enough = frame["start"].isna() | (frame["start"] >= PLACEBO_PERIODS)
     rows = frame[long_enough & (frame["treated"] == 0)]
@@ -323,7 +324,7 @@ def negative_weights(study: Study) -> float:
     float
         Between 0 and 1.
     """
-    _need_comparison(study)
+    _need_panel(study)
     panel = study.frame.set_index(["unit", "period"])
     residual = PanelData(panel[["treated"]].astype(float)).demean("both", low_memory=True).values2d[:, 0]
     treated = panel["treated"].to_numpy() == 1
@@ -490,9 +491,13 @@ def _need_panel(study: Study) -> None:
         )
 
 
+def _has_comparison(study: Study) -> bool:
+    return study.frame["arm"].nunique() > 1
+
+
 def _need_comparison(study: Study) -> None:
     _need_panel(study)
-    if study.frame["arm"].nunique() < 2:
+    if not _has_comparison(study):
         raise LdlabError(
             "ldlab.did: found one arm; expected trained and comparison units. Without a comparison use "
             "before_after."

@@ -74,9 +74,8 @@ def suppress(
     """Blank the rows of small groups, and as many more as hide them from subtraction.
 
     A row is blanked when any of its counts is under ``minimum`` (or missing). The total of all rows is taken
-    as known: while the blanked rows are one alone, or together hold fewer than ``minimum`` in some count, the
-    next smallest row is blanked too (complementary suppression; Hundepool et al. 2012, Statistical Disclosure
-    Control, chapter 4).
+    as known: while the blanked rows together hold fewer than ``minimum`` in some count, the next smallest row
+    is blanked too (complementary suppression; Hundepool et al. 2012, Statistical Disclosure Control, ch. 4).
 
     Parameters
     ----------
@@ -103,7 +102,7 @@ def suppress(
     hidden = small.copy()
     by_size = numbers.min(axis=1).to_numpy().argsort(kind="stable")
     for row in by_size:
-        if hidden.sum() > 1 and (numbers[hidden].sum() >= minimum).all():
+        if (numbers[hidden].sum() >= minimum).all():
             break
         hidden[row] = True
     for name in result.columns:

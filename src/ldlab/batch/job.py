@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 import traceback
 from collections.abc import Callable
@@ -74,6 +75,11 @@ class JobResult:
     seconds_render: float = 0.0
     failure: Failure | None = None
     ids_not_searched: int = 0
+
+    @property
+    def name(self) -> str:
+        """How messages call the job."""
+        return f"{self.program}/{self.notebook}" if self.program else self.notebook
 
     @property
     def error(self) -> str:
@@ -278,6 +284,7 @@ def _publish_failure(job: Job, error: Exception, ids_of: IdsOf) -> Failure:
 
 def _keep_failed_copy(job: Job, failure: Failure, notebook: NotebookNode, ids_of: IdsOf) -> Failure:
     """Publish the most that the gate lets through: all outputs, else sources only, else the bare fact."""
+    failure = replace(failure, message=publish.without_paths(failure.message, job.root))
     withheld = replace(failure, message=publish.WITHHELD)
     sources = publish.without_outputs(notebook)
     attempts: list[tuple[Failure, NotebookNode | None]] = [
@@ -313,7 +320,12 @@ def _failure_page(job: Job, failure: Failure, notebook: NotebookNode | None, tit
 
     from ldlab.batch import page
 
-    bare = v4.new_notebook(cells=[v4.new_markdown_cell(f"# {job.notebook}", id="title")])
+    prose = (
+        "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown") if notebook else ""
+    )
+    question = re.search(r"^# .+", prose, re.MULTILINE)
+    title_cell = v4.new_markdown_cell(question.group() if question else f"# {job.notebook}", id="title")
+    bare = v4.new_notebook(cells=[title_cell])
     tries = [notebook, publish.without_outputs(notebook), bare] if notebook else [bare]
     settings: dict[str, Any] = {
         "nav": [link for link in _links(job, failed=True) if notebook or link[1] != NOTEBOOK_FILE],

@@ -34,7 +34,7 @@ def check_doors(*paths: Path, root: Path | None = None) -> None:
     """Refuse notebooks that papermill would run for the wrong program.
 
     A notebook has exactly one code cell tagged ``parameters``, which assigns exactly ``program`` and
-    ``output_dir``, each a plain text; no other cell assigns them.
+    ``output_dir``, each a plain text; no other cell sets them to a fixed text.
 
     Raises
     ------
@@ -69,14 +69,14 @@ def _faults(path: Path, shown: str) -> list[Fault]:
         ]
     faults = [Fault(shown, None, "parameters", found, _EXPECTED) for found in _wrong(_source(tagged[0]))]
     for number, cell in enumerate(code, start=1):
-        again = sorted(set(PARAMETERS) & _assigned(_source(cell))) if TAG not in tags(cell) else []
+        again = sorted(set(PARAMETERS) & _overruled(_source(cell))) if TAG not in tags(cell) else []
         if again and INJECTED_TAG not in tags(cell):
             faults.append(
                 Fault(
                     shown,
                     None,
                     f"code cell {number}",
-                    f"{' and '.join(again)} assigned again",
+                    f"{' and '.join(again)} set to a fixed text again",
                     "the parameters assigned in the parameters cell only",
                 )
             )
@@ -114,10 +114,12 @@ def _target(statement: ast.stmt) -> tuple[str, ast.expr | None] | None:
     return (target.id, statement.value) if isinstance(target, ast.Name) else None
 
 
-def _assigned(source: str) -> set[str]:
-    """Names that a cell assigns; cells with magics are IPython's, and skipped."""
+def _overruled(source: str) -> set[str]:
+    """Names that a cell sets to a fixed text; cells with magics are IPython's, and skipped."""
     try:
-        tree = ast.parse(source)
+        targets = [_target(statement) for statement in ast.parse(source).body]
     except SyntaxError:
         return set()
-    return {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    return {
+        name for target in targets if target for name, value in [target] if isinstance(value, ast.Constant)
+    }

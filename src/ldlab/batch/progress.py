@@ -60,6 +60,7 @@ def shown() -> Iterator[Progress]:
     from rich.console import Console
     from rich.live import Live
     from rich.table import Table
+    from rich.text import Text
 
     running: dict[str, tuple[str, float]] = {}
     counts = [0, 0]
@@ -81,9 +82,7 @@ def shown() -> Iterator[Progress]:
             counts[:] = event.done, event.total
             if event.stage in FINAL:
                 running.pop(event.name, None)
-                console.print(
-                    line(event), style="red" if event.stage != "ok" else None, markup=False, highlight=False
-                )
+                console.print(Text(line(event), style="" if event.stage == "ok" else "red"))
             else:
                 running[event.name] = (event.stage, time.monotonic() - event.seconds)
 

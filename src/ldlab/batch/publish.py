@@ -82,10 +82,12 @@ def clean(notebook: NotebookNode, *, staging: str, final: str, root: Path) -> No
             count += 1
             cell.execution_count = count if ran else None
             cell.outputs = _kept(cell.outputs, cell.execution_count)
-    pairs = [(re.escape(staging), final), *_path_pairs(root)]
-    return _rewritten(
-        notebook, [(re.compile(pattern), text) for pattern, text in pairs] + [(_HOMES, "~"), (_ADDRESS, "")]
-    )
+    return _rewritten(notebook, [(re.compile(re.escape(staging)), final), *_path_pairs(root), (_ADDRESS, "")])
+
+
+def without_paths(text: str, root: Path) -> str:
+    """A text whose absolute paths are relative to the project, and home folders ``~``."""
+    return str(_rewritten(text, _path_pairs(root)))
 
 
 def _with_parameters(cells: Iterable[NotebookNode]) -> list[NotebookNode]:
@@ -120,14 +122,14 @@ def _kept(outputs: list[NotebookNode], count: int | None) -> list[NotebookNode]:
     return kept
 
 
-def _path_pairs(root: Path) -> list[tuple[str, str]]:
+def _path_pairs(root: Path) -> list[tuple[re.Pattern[str], str]]:
     pairs = []
     for folder in dict.fromkeys([str(root), str(root.resolve())]):
         pairs += [(re.escape(folder) + r"[/\\]", ""), (re.escape(folder) + r"(?![\w-])", ".")]
     home = str(Path.home())
     if len(Path(home).parts) > 1:
         pairs.append((r"(?<![\w.~-])" + re.escape(home) + r"(?![\w-])", "~"))
-    return pairs
+    return [*((re.compile(pattern), text) for pattern, text in pairs), (_HOMES, "~")]
 
 
 def _rewritten(value: Any, pairs: list[tuple[re.Pattern[str], str]]) -> Any:

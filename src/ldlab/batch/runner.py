@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import sys
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -24,6 +26,7 @@ from ldlab.program import Fault, InputError, Program, did_you_mean, load_program
 # The slowest first, so that no long job is left alone at the end.
 SLOWEST_FIRST = ("bayes_impact", "diff_in_diff", "ab_test")
 STOP_SECONDS = 2.0
+_GIVES_ID = re.compile(r"""^["']?id["']?\s*:""", re.MULTILINE)
 _ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
@@ -48,6 +51,25 @@ class Summary:
     def failures(self) -> tuple[JobResult, ...]:
         """The jobs that were not."""
         return tuple(result for result in self.results if result.status != "ok")
+
+    def __str__(self) -> str:
+        """What was published, where the time went, what failed, and what the gate could not search for."""
+        slowest = max(self.results, key=lambda result: result.seconds)
+        execute, render = (
+            sum(getattr(r, f"seconds_{part}") for r in self.results) for part in ("execute", "render")
+        )
+        lines = [
+            f"{len(self.results) - len(self.failures)} of {len(self.results)} published in {self.seconds:.0f} s "
+            f"(summed over processes: executing {execute:.0f} s, rendering {render:.0f} s; "
+            f"slowest: {slowest.name}, {slowest.seconds:.0f} s)"
+        ]
+        lines += [f"{result.status}: {result.name}: {result.error}" for result in self.failures]
+        short = {r.program: r.ids_not_searched for r in self.results if r.program and r.ids_not_searched}
+        lines += [
+            f"{program}: {count:,} ids are too short to be told from counts and words; pages were not searched for them"
+            for program, count in short.items()
+        ]
+        return "\n".join(lines)
 
 
 def run(
@@ -154,8 +176,10 @@ def plan(
 
 def _program_file(program: Program, root: Path) -> str:
     """The program's file, relative to the project: the one with its name, or the one that gives its id."""
-    files = program_files(root)
-    for path in sorted(files, key=lambda one: one.stem != program.id):
+    own = root / "params" / f"{program.id}.yaml"
+    if own.is_file() and not _GIVES_ID.search(own.read_text(encoding="utf-8")):
+        return own.relative_to(root).as_posix()
+    for path in program_files(root):
         try:
             if load_program(path, root).id == program.id:
                 return path.relative_to(root).as_posix()
@@ -197,6 +221,12 @@ class _Batch:
     progress: Progress
     results: dict[Job, JobResult] = field(default_factory=dict)
     workers: list[_Worker] = field(default_factory=list)
+    analyses_left: Counter[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.analyses_left = Counter(
+            job.program for job in self.planned if job.notebook not in (BRIEF, PORTFOLIO)
+        )
 
     def run(self) -> dict[Job, JobResult]:
         """Keep every worker busy until nothing waits. On an interrupt, workers and kernels end at once."""
@@ -220,9 +250,7 @@ class _Batch:
         """A brief waits for its program's analyses, the portfolio for everything."""
         if job.notebook == PORTFOLIO:
             return len(self.results) == len(self.planned) - 1
-        if job.notebook == BRIEF:
-            return all(o in self.results for o in self.planned if o.program == job.program and o != job)
-        return True
+        return job.notebook != BRIEF or not self.analyses_left[job.program]
 
     def _begin(self, job: Job) -> None:
         idle = [worker for worker in self.workers if worker.job is None]
@@ -248,6 +276,7 @@ class _Batch:
             return
         worker.job = None
         self.results[job] = message
+        self.analyses_left[job.program] -= job.notebook not in (BRIEF, PORTFOLIO)
         self._tell(job, message.status, seconds, message.error)
 
     def _tell(self, job: Job, stage: str, seconds: float, text: str = "") -> None:

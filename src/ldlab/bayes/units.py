@@ -259,7 +259,7 @@ def _clusters(frame: pd.DataFrame) -> Ints | None:
     if "cluster" not in frame:
         return None
     codes, names = pd.factorize(frame["cluster"], sort=True)
-    return None if len(names) == len(frame) else codes.astype(np.int64)
+    return None if len(names) == len(frame) else codes
 
 
 def group_cells(*parts: Any) -> tuple[Floats, Ints]:
