@@ -135,6 +135,12 @@ def test_estimates_put_the_plain_difference_first():
     rng = np.random.default_rng(6)
     assert [e.method for e in ab.estimates(make_study(people(rng)))] == [ab.DIFFERENCE, ab.ADJUSTED]
     assert [e.method for e in ab.estimates(hand_study())] == [ab.DIFFERENCE]
+    raw, adjusted = ab.estimates(nsw("observational", "nsw_cps.csv"))
+    assert (raw.estimand, adjusted.method, adjusted.se_kind) == (
+        "raw difference, not an effect",
+        ab.ANCOVA,
+        "HC1",
+    )
 
 
 def test_published_experiment():
@@ -208,7 +214,7 @@ def test_refusals():
     with pytest.raises(LdlabError, match="found 'HC9'"):
         ab.difference_in_means(hand_study(), se="HC9")
     panel = pd.DataFrame({"unit": list("aabb"), "period": [0, 1] * 2, "start": [1, 1, None, None]})
-    with pytest.raises(LdlabError, match="a panel"):
+    with pytest.raises(LdlabError, match="several rows per unit"):
         ab.difference_in_means(make_study(panel.assign(outcome=[1.0, 2, 3, 4]), "staggered"))
 
 

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from ldlab.cli import main
 
+from ldlab.cli import main
 from tests.projects import agents, make_project, panel, write_program, write_table
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+
 from ldlab.data import identifiers, load_study
 from ldlab.program import InputError, Study, load_program
-
 from tests.projects import PANEL_DESIGN, REPOSITORY, agents, make_project, panel, write_program, write_table
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import json
 import re
 import subprocess
@@ -94,7 +95,7 @@ def test_notebooks_keep_their_form(path: Path) -> None:
             r"^\s*(def|class|import (?!ldlab$)|from|for|if|while|try)\b", source_of(cell), re.M
         )
     pairs = [
-        (a, b) for a, b in zip(cells, cells[1:], strict=False) if a["cell_type"] == b["cell_type"] == "code"
+        (a, b) for a, b in itertools.pairwise(cells) if a["cell_type"] == b["cell_type"] == "code"
     ]
     assert pairs == [(code[0], code[1])], "prose before every code cell"
 

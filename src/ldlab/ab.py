@@ -61,9 +61,9 @@ class PercentEffect(Noun):
 def estimates(study: Study) -> tuple[Estimate, ...]:
     """All least-squares answers to a study's question, the plain difference first.
 
-    Randomised (and changes of a two-group panel): the difference in means, then the regression with interactions,
-    both HC2. Observational: the raw difference, marked as no effect, then the regression with common slopes, both
-    HC1. The adjusted one only where there are covariates.
+    Randomised (and changes of a two-group panel): the difference in means, then the regression with
+    interactions, both HC2. Observational: the raw difference, marked as no effect, then the regression with
+    common slopes, both HC1. The adjusted one only where there are covariates.
 
     Raises
     ------
@@ -77,6 +77,60 @@ def estimates(study: Study) -> tuple[Estimate, ...]:
         update={"estimand": "raw difference, not an effect"}
     )
     return (raw, regression_adjusted(study, interactions=False, se="HC1")) if study.covariates else (raw,)
+
+
+def difference_in_means(study: Study, *, se: ErrorKind = "HC2") -> Estimate:
+    """Mean of the trained less mean of the comparison group.
+
+    Parameters
+    ----------
+    study
+        A cross-section: one row per unit.
+    se
+        HC2 (Neyman's conservative variance: s1^2/n1 + s0^2/n0), HC1, or classical (equal variances); t with
+        n - 2 degrees of freedom. Where the program names a cluster column the errors are clustered instead
+        (Liang & Zeger with G/(G-1) (n-1)/(n-k)), t with clusters - 1.
+
+    Returns
+    -------
+    Estimate
+        In effect units; percentage points for a binary KPI.
+
+    Raises
+    ------
+    LdlabError
+        If the study is a panel.
+
+    Notes
+    -----
+    HC2 in the regression on the arm equals Neyman's variance: Samii & Aronow (2012), Statistics & Probability
+    Letters 82.
+    """
+    return _estimate(study, DIFFERENCE, se)
+
+
+def regression_adjusted(study: Study, *, interactions: bool = True, se: ErrorKind = "HC2") -> Estimate:
+    """Difference between the arms adjusted for the baseline covariates.
+
+    Parameters
+    ----------
+    study
+        A cross-section with covariates. Rows that lack some covariate are left out; ``n`` counts those used.
+    interactions
+        True: covariates centred and interacted with the arm (Lin 2013, Annals of Applied Statistics 7). They
+        are centred at the mean of the estimand's population: all units (ATE, ITT) or the trained (ATT).
+        False: one slope for both arms (ANCOVA).
+    se
+        As in :func:`difference_in_means`, with n - k degrees of freedom. The covariate means are taken as
+        given: the errors are those for these people.
+
+    Raises
+    ------
+    LdlabError
+        Without covariates; if a covariate is constant, follows from the arm or other covariates (the message
+        names it); if HC2 does not exist because a single unit decides a coefficient; if the study is a panel.
+    """
+    return _estimate(study, ADJUSTED if interactions else ANCOVA, se)
 
 
 def percent_effect(study: Study, estimate: Estimate) -> PercentEffect:
@@ -253,8 +307,8 @@ def _refuse_full_leverage(design: pd.DataFrame, rows: pd.DataFrame, study: Study
 
 
 def _need_cross_section(study: Study) -> None:
-    if study.program.is_panel:
+    if study.frame["unit"].duplicated().any():
         raise LdlabError(
-            f"ldlab.ab: found design {study.program.design.kind}, a panel; expected one row per unit "
-            "(randomised or observational). For panels use ldlab.did."
+            f"ldlab.ab: found several rows per unit (design {study.program.design.kind}, a panel); expected one. For "
+            "panels use ldlab.did."
         )

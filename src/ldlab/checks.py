@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -10,7 +11,7 @@ import pandas as pd
 from scipy import optimize, stats
 
 from ldlab.estimate import Check, Estimate, format_number
-from ldlab.program import LdlabError, Study
+from ldlab.program import Study
 
 SAMPLE_RATIO_P = 0.001
 BALANCE_P = 0.01
@@ -46,7 +47,8 @@ def missing_kpi(study: Study) -> Check:
 
     Failed when the shares without KPI differ between the arms by over 5 points and a chi-square test of two
     proportions has p < .05, or when over 20% have none. In a panel the rows, not the units, are counted; as
-    rows of one unit go together, the test is then too ready to fail, and no power is given. A count under the minimum group size is not shown, nor a share that would give it away.
+    rows of one unit go together, the test is then too ready to fail, and no power is given. A count under
+    the minimum group size is not shown, nor a share that would give it away.
     """
     rows, without = study.missing["rows"].astype(float), study.missing["without KPI"].astype(float)
     share = 100 * without / rows
@@ -63,7 +65,7 @@ def missing_kpi(study: Study) -> Check:
                 f"a gap of {seen:.0f} percentage points between the arms would have been seen 4 times in 5"
             )
     shown = all(_can_be_shown(count, study) for count in without)
-    what = "rows" if study.program.is_panel else f"{study.program.design.unit}s"
+    what = "rows" if study.program.is_panel else study.program.design.units
     sentence = f"The KPI is missing for {_missing_by_arm(study, 'without KPI')} {what}"
     if differ:
         sentence += "; who is missing depends on training, and the estimate compares those who remain"
@@ -105,7 +107,7 @@ def sample_ratio(study: Study) -> Check:
     )
     low, high = max(0.0, planned - shift), min(1.0, planned + shift)
     failed = p < SAMPLE_RATIO_P
-    what = "clusters" if clustered else f"{study.program.design.unit}s"
+    what = "clusters" if clustered else study.program.design.units
     verdict = (
         "chance does not explain it: assignment or the extract is broken" if failed else "as chance allows"
     )
@@ -165,14 +167,12 @@ def balance_table(study: Study) -> pd.DataFrame:
         ``covariate``, ``mean trained``, ``mean comparison`` (empty for a 0/1 covariate that fewer than the
         minimum group have, or lack, in an arm) and ``standardised difference``: difference in means over the
         root mean of the two variances (Imbens & Rubin 2015, equation 14.1). One value per unit, its first.
-
-    Raises
-    ------
-    LdlabError
-        Without covariates, or with one arm.
+        Empty without covariates or with one arm.
     """
     if not study.covariates or not _has_comparison(study):
-        raise LdlabError("balance_table: expected covariates and two arms. Name design.columns.covariates.")
+        return pd.DataFrame(
+            columns=["covariate", "mean trained", "mean comparison", "standardised difference"]
+        )
     rows = _first_rows(study)
     trained, comparison = (rows.loc[rows["arm"] == arm, list(study.covariates)] for arm in (1, 0))
     gap = trained.mean() - comparison.mean()
@@ -274,14 +274,12 @@ def enough_clusters(study: Study) -> Check:
     sizes = {arm: int(counts.get(arm, 0)) for arm in wanted}
     fewest = min(sizes.values())
     failed = fewest < FEWEST_CLUSTERS
-    what = (
-        f"clusters ({study.program.design.columns.cluster})" if clustered else f"{study.program.design.unit}s"
-    )
+    what = "clusters" if clustered else study.program.design.units
     names = {1: "trained", 0: "comparison"}
     shown = " and ".join(
-        f"{size:,} {names[arm]}" if clustered else f"{_count(size, study)} {names[arm]}"
-        for arm, size in sizes.items()
+        f"{size if clustered else _count(size, study)} {names[arm]} {what}" for arm, size in sizes.items()
     )
+    shown += f" ({study.program.design.columns.cluster})" if clustered else ""
     verdict = (
         "too few: results this clear also come about by chance, more often than the interval says"
         if failed
@@ -290,7 +288,7 @@ def enough_clusters(study: Study) -> Check:
     return Check(
         name="enough clusters",
         status="failed" if failed else "passed",
-        sentence=f"There are {shown} {what}: {verdict}.",
+        sentence=f"There are {shown}: {verdict}.",
         statistic=float(fewest) if clustered or _can_be_shown(fewest, study) else None,
         statistic_name="clusters in the smaller arm",
         threshold=float(FEWEST_CLUSTERS),
@@ -336,6 +334,13 @@ def robust_to_staggering(study: Study) -> Check:
     return _not_run(name, reason, needed=True)
 
 
+def methods_agree(leads: Sequence[Estimate]) -> Check:
+    """Whether the first two of several notebooks' leading estimates agree; not run where there is only one."""
+    if len(leads) < 2:
+        return _not_run("second method", "Only one method answered this question, so none could disagree.")
+    return second_method(leads[0], leads[1], leads[0].smallest)
+
+
 def second_method(lead: Estimate, other: Estimate, smallest: float) -> Check:
     """Whether a second method agrees: in sign, or within the smallest effect worth having.
 
@@ -348,15 +353,14 @@ def second_method(lead: Estimate, other: Estimate, smallest: float) -> Check:
     """
     gap = abs(lead.value - other.value)
     agree = lead.value * other.value > 0 or gap < abs(smallest)
-    said = [f"{e.format(e.value, sign=True)} by {e.method}" for e in (lead, other)]
-    verdict = "they do not agree"
+    verdict = "does not agree, so the choice of method decides"
     if agree:
         same_sign = lead.value * other.value > 0
-        verdict = "they agree in direction" if same_sign else "they differ by too little to matter"
+        verdict = "agrees in direction" if same_sign else "differs by too little to matter"
     return Check(
         name="second method",
         status="passed" if agree else "failed",
-        sentence=f"Two methods say {said[0]} and {said[1]} ({lead.shown_unit}): {verdict}.",
+        sentence=f"A second method ({other.method}) {verdict}.",
         statistic=gap,
         statistic_name=f"difference in {lead.unit}",
         threshold=abs(smallest),
@@ -414,7 +418,7 @@ def _small_category(trained: pd.Series, comparison: pd.Series, study: Study) -> 
 
 def _joint_balance(study: Study, name: str) -> Check:
     rows = study.frame.dropna(subset=list(study.covariates))
-    what = f"{study.program.design.unit}s"
+    what = study.program.design.units
     if _assigned_by_cluster(study):
         rows, what = rows.groupby("cluster")[["arm", *study.covariates]].mean(), "clusters"
     covariates = rows[list(study.covariates)].to_numpy(dtype=float)

@@ -136,8 +136,8 @@ def effects_since_start(study: Study, *, se: PanelErrors = "cluster") -> tuple[E
 
     All periods before the start serve as the base, so the answer leans on parallel trends throughout; see
     :func:`event_study` for a test of it. Design before_after has no comparison to take period effects from:
-    these are then mere changes (estimand 'change'). Event times at which fewer trained units than the minimum group are
-    seen are pooled with their neighbour, and ``term`` says so.
+    these are then mere changes (estimand 'change'). Event times at which fewer trained units than the
+    minimum group are seen are pooled with their neighbour, and ``term`` says so.
 
     Parameters
     ----------
@@ -190,10 +190,10 @@ def period_effects(study: Study, *, se: PanelErrors = "cluster") -> pd.DataFrame
 def event_study(study: Study) -> EventStudy:
     """Effects by event time relative to the last period before training, clustered by cluster or unit.
 
-    The regression holds unit effects, period effects (but for design before_after, which has no comparison to
-    take them from) and a dummy for each event time but -1. Event times at
-    which fewer trained units than the minimum group are seen are pooled with their neighbour nearer to the
-    start: this bins the end points (Schmidheiny & Siegloch 2023, Journal of Applied Econometrics 38).
+    The regression holds unit effects, period effects (but for design before_after, which has no comparison
+    to take them from) and a dummy for each event time but -1. Event times at which fewer trained units than
+    the minimum group are seen are pooled with their neighbour nearer to the start: this bins the end points
+    (Schmidheiny & Siegloch 2023, Journal of Applied Econometrics 38).
 
     Returns
     -------

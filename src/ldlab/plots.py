@@ -18,6 +18,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import MaxNLocator
 
 from ldlab.estimate import Estimate, format_number
 from ldlab.program import Study
@@ -73,7 +74,7 @@ class Figure:
 @contextmanager
 def _style() -> Iterator[None]:
     """The one style; text from data is never read as mathematics."""
-    ours: dict[str, Any] = {
+    ours: Any = {
         "font.family": "DejaVu Sans",
         "font.size": 9.5,
         "text.color": INK,
@@ -201,7 +202,7 @@ def event_study(events: EventTimes | None, study: Study) -> Figure | None:
         axes.plot([-1], [0], "o", markerfacecolor="white", markeredgecolor=SOFT, markersize=6)
         axes.annotate("training starts", (-0.5, 1), xycoords=("data", "axes fraction"), xytext=(0, 3),
                       textcoords="offset points", ha="center", fontsize=8.5, color=SOFT)  # fmt: skip
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel(f"{study.program.design.period}s since training began")
         axes.set_ylabel("\n".join(textwrap.wrap(_effect_label(last), 34)))
         alt = f"{title}. " + "; ".join(_said(e) for e in (*before[-3:], *estimates[len(before) :][:6])) + "."
@@ -241,7 +242,7 @@ def trends(study: Study) -> Figure:
         if not isinstance(study.periods[0], int):
             canvas.autofmt_xdate(rotation=0, ha="center")
         else:
-            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(frameon=False, fontsize=8.5, title="trained", alignment="left")
         title = _trend_title(study, cohorts)
         return _figure(canvas, "trends", title, f"{title}. Mean by {study.program.design.period} for "
@@ -255,7 +256,7 @@ def _cohort_means(study: Study, minimum: int) -> list[tuple[float, pd.Series]]:
         cells = rows.groupby("period")["outcome"].agg(["mean", "size"])
         means = cells.loc[cells["size"] >= minimum, "mean"]
         if len(means) > 1:
-            found.append((float(start), means))
+            found.append((float(np.asarray(start, dtype=float)), means))
     return found
 
 

@@ -265,7 +265,7 @@ def in_short(result: Mapping[str, Any]) -> str:
     claim = result.get("claim") or {}
     rows = [
         ("Verdict", claim.get("verdict")),
-        *_effect_rows(result.get("lead") or {}),
+        *_effect_rows(result),
         ("Evidence", _grade(result)),
     ]
     shown = "".join(f"<dt>{escape(name)}</dt><dd>{escape(str(text))}</dd>" for name, text in rows if text)
@@ -276,14 +276,25 @@ def in_short(result: Mapping[str, Any]) -> str:
     return f'<section class="in-short" aria-label="In short">{said}<dl>{shown}</dl></section>'
 
 
-def _effect_rows(lead: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _effect_rows(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Effect and counts; no effect where the grade or a broken check forbids a size."""
     try:
-        estimate = Estimate.model_validate(lead)
+        estimate = Estimate.model_validate(result.get("lead") or {})
     except ValidationError:
         return []
     effect = f"{estimate.format(estimate.value, sign=True)} {estimate.shown_unit}, {estimate.interval_text()}"
-    names = {"treated": "trained"}
-    counts = [f"{count:,} {names.get(name, name)}" for name, count in estimate.n.items() if count is not None]
+    verdict = (result.get("claim") or {}).get("verdict")
+    if result.get("grade") in ("D", "E") or verdict in ("not readable", "too early"):
+        effect = "no size: this evidence cannot carry one; the numbers below are for checking it"
+    names = {
+        "treated": "trained",
+        "comparison": "comparison",
+        "clusters": "clusters",
+        "observations": "observations",
+    }
+    counts = [
+        f"{count:,} {name}" for key, name in names.items() if (count := estimate.n.get(key)) is not None
+    ]
     return [("Effect", effect), ("Counted", ", ".join(counts))]
 
 

@@ -268,13 +268,13 @@ def mean_despite_skewness(posterior: Posterior) -> Check:
     third = [stats.moment(v, 3) / len(v) ** 2 for v in values]
     skew = float(abs(third[1] - third[0]) / variance**1.5) if variance > 0 else 0.0
     passed = skew < LARGEST_SKEW_OF_MEAN
-    unit = posterior.study.program.design.unit if posterior.units.cluster is None else "cluster"
+    units = posterior.study.program.design.units if posterior.units.cluster is None else "clusters"
     return Check(
         name="mean despite skewness",
         status="passed" if passed else "failed",
-        sentence=f"There are enough {unit}s for a reliable average, however skewed the KPI is."
+        sentence=f"There are enough {units} for a reliable average, however skewed the KPI is."
         if passed
-        else f"A few extreme values could move the average effect: too few {unit}s for a KPI this skewed.",
+        else f"A few extreme values could move the average effect: too few {units} for a KPI this skewed.",
         statistic=skew,
         statistic_name="skewness of the difference in means",
         threshold=LARGEST_SKEW_OF_MEAN,

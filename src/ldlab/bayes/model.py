@@ -144,7 +144,7 @@ def priors_of(units: Units) -> Priors:
         effect_mean, effect_sd = agreed.effect.mean, agreed.effect.sd
     segment_sd = agreed.segment_sd if agreed.segment_sd is not None else effect_sd / 2
     link_mean, link_sd = on_link(link, mean, effect_mean, effect_sd)
-    spread = {"identity": sd, "logit": 1.0, "log": 0.5}[link]
+    spread = {"identity": sd, "logit": 0.5, "log": 0.25}[link]
     return Priors(
         unit=study.program.kpi.effect_unit,
         link=link,
@@ -157,7 +157,7 @@ def priors_of(units: Units) -> Priors:
         baseline_mean=float(
             {"identity": mean, "logit": special.logit(mean / 100), "log": np.log(abs(mean))}[link]
         ),
-        baseline_sd=2.5 * sd if link == "identity" else 1.5,
+        baseline_sd=2.5 * sd if link == "identity" else 1.5 * spread,
         slope_sd=spread,
         interaction_sd=spread / 2,
         cluster_sd=sd / 2 if link == "identity" else 0.5,

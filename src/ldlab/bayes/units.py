@@ -113,7 +113,7 @@ def unit_changes(study: Study) -> Study:
     rows = rows.dropna(subset=["outcome"])
     rows = rows.assign(treated=rows["arm"]).reset_index()
     lost = frame["unit"].nunique() - len(rows)
-    why = f"{study.program.design.unit}s without a KPI both before and after the start"
+    why = f"{study.program.design.units} without a KPI both before and after the start"
     return replace(study, frame=rows, left_out=(*study.left_out, (why, int(lost))))
 
 
@@ -159,7 +159,7 @@ def _complete_cases(study: Study) -> Study:
     complete = study.frame[list(study.covariates)].notna().all(axis=1)
     if complete.all():
         return study
-    why = f"{study.program.design.unit}s without some covariate"
+    why = f"{study.program.design.units} without some covariate"
     left_out = (*study.left_out, (why, int((~complete).sum())))
     return replace(study, frame=study.frame[complete].reset_index(drop=True), left_out=left_out)
 
@@ -169,7 +169,7 @@ def _refuse_small_arms(study: Study, arm: Ints) -> None:
     for code, name in enumerate(ARMS):
         if (arm == code).sum() < minimum:
             raise LdlabError(
-                f"bayes: found fewer than {minimum} {study.program.design.unit}s with a KPI and all covariates "
+                f"bayes: found fewer than {minimum} {study.program.design.units} with a KPI and all covariates "
                 f"in the {name} arm; expected at least analysis.minimum_group_size = {minimum} in each arm. "
                 "Leave out covariates that are often missing, or wait for more data"
             )
@@ -232,7 +232,7 @@ def _segments(study: Study, arm: Ints) -> tuple[Ints, tuple[str, ...]]:
     if len(names) < 2:
         return np.zeros_like(arm), ()
     code = {name: i for i, name in enumerate(shown)} | dict.fromkeys(hidden, len(shown))
-    return label.map(code).to_numpy(dtype=np.int64), names
+    return np.asarray(label.map(code), dtype=np.int64), names
 
 
 def split_small(size: pd.DataFrame, minimum: int) -> tuple[list[str], list[str]]:
@@ -259,7 +259,7 @@ def _clusters(frame: pd.DataFrame) -> Ints | None:
     if "cluster" not in frame:
         return None
     codes, names = pd.factorize(frame["cluster"], sort=True)
-    return None if len(names) == len(frame) else codes
+    return None if len(names) == len(frame) else codes.astype(np.int64)
 
 
 def group_cells(*parts: Any) -> tuple[Floats, Ints]:

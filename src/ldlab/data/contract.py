@@ -292,7 +292,7 @@ def _panel(
     faults.stop_if_any()
     always = frame["start"] == 0
     if always.any() and not always.all():
-        left_out.append((f"{design.unit}s trained from the first period on (no before)", int(always.sum())))
+        left_out.append((f"{design.units} trained from the first period on (no before)", int(always.sum())))
         frame = frame[~always].copy()
     elif always.all():
         faults.add(

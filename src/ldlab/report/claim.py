@@ -74,7 +74,7 @@ def claim(estimate: Estimate, checks: Sequence[Check], study: Study) -> Claim:
             sentence=f"It is too early to say what {study.program.title} did: no effect on {estimate.kpi} was expected "
             f"before {in_words(early)}, and the data end at {in_words(study.cut_off)}.",
         )
-    say = {"D": _adjusted_sentence, "E": _no_cause_sentence}.get(evidence, _causal_sentence)
+    say = {"D": _direction_sentence, "E": _no_cause_sentence}.get(evidence, _causal_sentence)
     return Claim(verdict=word, sentence=say(word, estimate, study))
 
 
@@ -109,34 +109,43 @@ def _against_target(chance: float) -> str:
     return "and more likely than not at"
 
 
-def _adjusted_sentence(word: Verdict, estimate: Estimate, study: Study) -> str:
+def _direction_sentence(word: Verdict, estimate: Estimate, study: Study) -> str:
     program = study.program
-    who = f"{program.design.population}{_when(study)}"
+    where = f"among {program.design.population}{_when(study)}"
+    compared = {
+        "observational": "than among untrained people who look alike on record",
+        "randomised": "than in the comparison group",
+    }.get(estimate.design, "than the comparison group lets expect")
+    why = {
+        "observational": "Nobody was assigned by chance, so this shows a direction at most, not a size.",
+    }.get(
+        estimate.design,
+        "Too many checks failed or could not be run: this shows a direction at most, not a size.",
+    )
     if word == "unclear":
-        return (
-            f"Compared with untrained people who look alike on record, {who} had no clearly different "
-            f"{estimate.kpi}. Nobody was assigned by chance, so even a difference would show a direction at most."
-        )
+        return f"{_opening(estimate.kpi)} was not clearly different {where} {compared}. {why}"
     more = "higher" if estimate.value > 0 else "lower"
     wrong = " That is the wrong direction." if word == "wrong way" else ""
-    return (
-        f"Compared with untrained people who look alike on record, {who} had {more} {estimate.kpi}.{wrong} "
-        "Nobody was assigned by chance, so this shows a direction at most, not a size."
-    )
+    return f"{_opening(estimate.kpi)} was {more} {where} {compared}.{wrong} {why}"
 
 
 def _no_cause_sentence(word: Verdict, estimate: Estimate, study: Study) -> str:
     program = study.program
+    where = f"among {program.design.population}{_when(study)}"
     if estimate.design == "before_after":
         more = "higher" if estimate.value > 0 else "lower"
         return (
-            f"After {program.title}, {estimate.kpi} was {more} than before among {program.design.population}{_when(study)}; "
-            "nobody was compared, so the reason is unknown."
+            f"{_opening(estimate.kpi)} was {more} after {program.title} than before {where}. "
+            "Nobody was compared, so the reason is unknown."
         )
     return (
-        f"These data cannot tell what {program.title} did to {estimate.kpi} among {program.design.population}: "
+        f"These data cannot tell what {program.title} did to {estimate.kpi} {where}: "
         "the comparison that was possible is not a fair one."
     )
+
+
+def _opening(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _unit(estimate: Estimate) -> str:
