@@ -278,7 +278,7 @@ def test_enough_clusters():
     assert "4 trained clusters and 20 comparison clusters (cluster): too few" in few.sentence
     assert few.needed
     units = checks.enough_clusters(lots(rng, 20, planned=0.25))
-    assert "fewer than 10 trained and 15 comparison agents" in units.sentence
+    assert "fewer than 10 trained agents and 15 comparison agents" in units.sentence
     assert units.status == "passed"
     assert units.statistic is None
 

@@ -319,11 +319,14 @@ def test_estimate_json_round_trips_and_is_stable(tmp_path: Path) -> None:
     result = load_result(path)
     assert result.lead.value == -3.0
     fields = json.loads(first)
-    promised = "schema_version program notebook question lead estimates kpi target checks claim grade decision deviations inputs versions seed"
-    assert set(promised.split()) <= set(fields)
-    assert set(["method", "estimand", "value", "se", "se_kind", "low", "high", "level", "n", "p_gain", "p_target"]) <= set(
-        fields["lead"]
+    promised = (
+        "schema_version program notebook question lead estimates kpi target checks claim grade decision "
+        "deviations inputs versions seed"
     )
+    assert set(promised.split()) <= set(fields)
+    assert set(
+        ["method", "estimand", "value", "se", "se_kind", "low", "high", "level", "n", "p_gain", "p_target"]
+    ) <= set(fields["lead"])
     assert str(project) not in path.read_text()
 
 

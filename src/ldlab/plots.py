@@ -336,7 +336,8 @@ def balance(table: pd.DataFrame) -> Figure | None:
         return None
     shown = table.head(MOST_ROWS)
     gaps = shown["standardised difference"].to_numpy(dtype=float)
-    title = f"Largest difference before training: {shown['covariate'].iloc[0]}, {format_number(gaps[0], 2, sign=True)} standard deviations"
+    largest = format_number(gaps[0], 2, sign=True)
+    title = f"Largest difference before training: {shown['covariate'].iloc[0]}, {largest} standard deviations"
     with _style():
         canvas, axes = _new(1.4 + 0.26 * len(shown))
         axes.axvspan(-0.25, 0.25, color="#eef1f4", zorder=0)

@@ -1,8 +1,8 @@
 """Bayesian estimate of a program's effect: prior, model, posterior, and the checks that could break it."""
 
 from ldlab.bayes.checks import convergence_checks, posterior_predictive_checks, predictive
-from ldlab.bayes.model import Priors, model, priors
 from ldlab.bayes.posterior import Posterior, estimate, fit, prior_effect_draws, segment_estimates
+from ldlab.bayes.regression import Priors, model, priors
 from ldlab.bayes.sites import PooledSites, pooled_sites
 from ldlab.bayes.units import unit_changes
 

@@ -13,8 +13,8 @@ import pandas as pd
 import xarray as xr
 from scipy import special, stats
 
-from ldlab.bayes.model import LARGEST_DISPERSION
 from ldlab.bayes.posterior import Posterior
+from ldlab.bayes.regression import LARGEST_DISPERSION
 from ldlab.bayes.units import ARMS, Floats, Units
 from ldlab.estimate import Check
 

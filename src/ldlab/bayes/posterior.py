@@ -9,7 +9,7 @@ import numpy as np
 import pymc as pm
 import xarray as xr
 
-from ldlab.bayes.model import Priors, model_of, priors_of
+from ldlab.bayes.regression import Priors, model_of, priors_of
 from ldlab.bayes.units import Floats, Units, units_of
 from ldlab.estimate import Estimate
 from ldlab.program import Study

@@ -168,7 +168,7 @@ class OtherChange(Section):
     """Something else that changed at the same time."""
 
     what: Text = Field(description="What changed, such as 'a new ticket form'.")
-    when: dt.date | Text = Field(description="When it changed.")
+    when: dt.date | Text = Field(union_mode="left_to_right", description="When it changed: a date, or words.")
     who: Text = Field(description="Whom it touched: 'everyone', 'trained only', a site.")
 
 

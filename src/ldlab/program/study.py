@@ -120,11 +120,19 @@ class Study:
             mean=("outcome", "mean"),
             sd=("outcome", "std"),
         )
-        rows["without KPI"] = self.missing["without KPI"].reindex(rows.index).fillna(0).astype(int)
+        minimum = self.program.analysis.minimum_group_size
+        missing = self.missing["without KPI"].reindex(rows.index).fillna(0).astype(int)
+        few = (missing > 0) & (missing < minimum)
+        rows["without KPI"] = missing.astype(str).mask(few, f"fewer than {minimum}")
         return rows.rename(index=names).rename_axis("arm").round(3)
 
     def _notes(self) -> list[str]:
-        notes = [f"{count:,} rows left out: {why}" for why, count in self.left_out if count]
+        minimum = self.program.analysis.minimum_group_size
+        notes = [
+            f"{f'{count:,}' if count >= minimum else f'fewer than {minimum}'} rows left out: {why}"
+            for why, count in self.left_out
+            if count
+        ]
         if self.periods:
             notes.insert(0, f"{len(self.periods)} periods, {self.periods[0]} to {self.periods[-1]}")
         return notes

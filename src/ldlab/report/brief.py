@@ -152,7 +152,7 @@ class Brief(Noun):
                 "Not stated", "no estimate." if lead is None else "this evidence cannot carry a chance."
             )
         return _row(
-            f"{format_chance(lead.p_target)} chance that it was met",
+            f"{format_chance(lead.p_target).capitalize()} chance that it was met",
             f"({chance_in_words(lead.p_target)}). Chance of any gain: {format_chance(lead.p_gain)}. Chance that the "
             f"change is smaller than what is worth having: {format_chance(lead.p_negligible)}.",
         )
@@ -216,8 +216,12 @@ class Brief(Noun):
         why = f"{self.leading_notebook} leads: {WHY_LEAD[self.leading_notebook]}."
         leads = f"{why} This was fixed by the design, before any result."
         rows = []
+        seen: set[tuple[str, float]] = set()
         for result in self.results:
             for estimate in result.estimates:
+                if (estimate.method, estimate.value) in seen:
+                    continue
+                seen.add((estimate.method, estimate.value))
                 name = f'<a href="../{result.notebook}/report.html">{result.notebook}</a>'
                 size = (
                     [escape(x) for x in _numbers(estimate)]
@@ -356,8 +360,10 @@ def make_brief(
             lead=None,
         )
     other_checks = [c for result in results[1:] for c in result.checks if c.status != "passed" and c.breaks]
-    every = (*leading.checks, *other_checks, *checks)
-    evidence = claims.grade(program.design.kind, (*leading.checks, *checks))
+    names = {check.name for check in leading.checks}
+    added = [check for check in checks if check.name not in names]
+    every = (*leading.checks, *other_checks, *added)
+    evidence = claims.grade(program.design.kind, (*leading.checks, *added))
     estimate = leading.lead
     sized = evidence in SIZED and leading.claim.verdict not in ("not readable", "too early")
     return Brief(

@@ -83,7 +83,7 @@ def _causal_sentence(word: Verdict, estimate: Estimate, study: Study) -> str:
     where = f"among {program.design.population}{_when(study)}"
     size = f"{estimate.format(abs(estimate.value) if estimate.scale != 'log' else estimate.value).lstrip('−')} {_unit(estimate)}"
     verb = "raised" if estimate.value > 0 else "lowered"
-    target = target_in_words(program)
+    target = target_in_words(study, estimate)
     effect = f"{program.title} {verb} {estimate.kpi} by {size} {where}"
     if word == "target met":
         return f"{effect}. That reaches the agreed {target}."
@@ -154,21 +154,21 @@ def _unit(estimate: Estimate) -> str:
 
 def _when(study: Study) -> str:
     if study.program.kpi.measured:
-        return f" {study.program.kpi.measured}"
+        return f", {study.program.kpi.measured}"
     if not study.periods:
         return ""
     first = study.periods[int(study.frame["start"].min())] if "start" in study.frame else study.periods[0]
     return f", {in_words(first)} to {in_words(study.periods[-1])}"
 
 
-def target_in_words(program: Program) -> str:
-    """The agreed target as a size: '5 minutes per ticket', '10% of the baseline'."""
-    target = program.kpi.target
-    return (
-        f"{target.value:g}% of the baseline"
-        if target.unit == PERCENT_OF_BASELINE
-        else f"{target.value:g} {target.unit}"
-    )
+def target_in_words(study: Study, estimate: Estimate) -> str:
+    """The agreed target as a size: '1,500 dollars', '10% (5.1 minutes per ticket)'."""
+    target = study.program.kpi.target
+    if target.unit != PERCENT_OF_BASELINE:
+        return f"{target.value:,g} {target.unit}"
+    if estimate.scale == "log":
+        return f"{target.value:g}%"
+    return f"{target.value:g}% ({estimate.format(abs(estimate.target))} {_unit(estimate)})"
 
 
 def in_words(value: dt.date | int | None) -> str:
@@ -196,30 +196,17 @@ def decide(
         "chance of gain": estimate.p_gain,
         "chance of payback": money.p_payback if money is not None else None,
     }
+    if GRADES.index(evidence) > GRADES.index(agreement.minimum_grade):
+        because = f"Evidence is graded {evidence}; the agreement lets the rule speak from {agreement.minimum_grade} up."
+        return Decision(decision="test further", reason=because)
     for line in agreement.decision_rule:
-        chance = None if line.when is None else chances[line.when]
-        met = line.when is None or (
-            chance is not None
-            and (chance >= line.at_least if line.at_least is not None else chance < float(line.below or 0))
-        )
-        if not met:
+        if line.when is None:
+            return Decision(decision=line.decision, reason="No other line of the rule applies.")
+        chance = chances[line.when]
+        if chance is None:
             continue
-        because = (
-            f"{line.when} is {format_chance(chance)}"
-            if line.when and chance is not None
-            else "no other line of the rule applies"
-        )
-        if GRADES.index(evidence) > GRADES.index(agreement.minimum_grade) and line.decision not in (
-            "test further",
-            "too early",
-        ):
-            return Decision(
-                decision="test further",
-                reason=f"Evidence is graded {evidence}; the agreement lets the rule speak from {agreement.minimum_grade} up.",
-            )
-        return Decision(
-            decision=line.decision, reason=f"The {because}." if line.when else f"{because.capitalize()}."
-        )
+        if chance >= line.at_least if line.at_least is not None else chance < float(line.below or 0):
+            return Decision(decision=line.decision, reason=f"The {line.when} is {format_chance(chance)}.")
     raise AssertionError("the rule's last line has no condition")
 
 

@@ -13,7 +13,7 @@ from scipy import stats
 
 from ldlab.estimate import Money, Noun, format_chance, format_money
 from ldlab.program import LdlabError, Program, load_objectives, load_programs
-from ldlab.report.brief import SIZED, Brief
+from ldlab.report.brief import TONE, Brief
 from ldlab.report.html import STYLE, Span, count_of, forest_row, forest_scale, scale_of, table
 
 ORDER = ("scale", "continue", "fix", "test further", "too early", "stop")
@@ -42,14 +42,17 @@ class Portfolio(Noun):
         """What the programs together show, in one sentence."""
         briefs = [row.brief for row in self.rows if row.brief is not None]
         met = sum(brief.verdict == "target met" for brief in briefs)
-        moved = sum(brief.verdict == "moved, below target" for brief in briefs)
+        moved = sum(brief.verdict == "moved, below target" and brief.shows_size for brief in briefs)
+        direction = sum(brief.verdict == "moved, below target" and not brief.shows_size for brief in briefs)
         wrong = sum(brief.verdict == "wrong way" for brief in briefs)
-        rest = len(self.rows) - met - moved - wrong
+        rest = len(self.rows) - met - moved - direction - wrong
         parts = [
             f"{met} shown to reach the target",
             f"{moved} moved the KPI without that",
             f"{rest} without a clear answer",
         ]
+        if direction:
+            parts.insert(2, f"{direction} with a direction at most")
         if wrong:
             parts.insert(2, f"{wrong} went the wrong way")
         return f"{count_of(len(self.rows), 'program')}: {', '.join(parts)}."
@@ -99,7 +102,7 @@ class Portfolio(Noun):
             chance = format_chance(brief.lead.p_target) if brief.shows_size and brief.lead else "not stated"
             rows.append(
                 [
-                    escape(brief.decision.decision),
+                    f'<b class="{TONE.get(brief.decision.decision, "")}">{escape(brief.decision.decision)}</b>',
                     name + old,
                     escape(brief.headline),
                     chance,
@@ -148,28 +151,26 @@ class Portfolio(Noun):
                 low, high = _net_range(known)
                 text += (
                     f"; net benefit {format_money(low, currency)} to {format_money(high, currency)} over "
-                    f"{count_of(len(known), 'program')} where it can be stated (errors taken as independent)"
+                    f"{count_of(len(known), 'program')} where it can be stated"
                 )
             lines.append(text + ".")
         if len(costed) < len(briefs):
             lines.append(
                 f"{count_of(len(briefs) - len(costed), 'program')} without costs in the program file."
             )
-        readable = sum(brief.grade in SIZED and brief.verdict != "not readable" for brief in briefs)
-        lines.append(f"{readable} of {len(self.rows)} with evidence of grade C or better.")
+        readable = sum(brief.shows_size for brief in briefs)
+        lines.append(f"{readable} of {len(self.rows)} with readable evidence of grade C or better.")
         return "<ul class='plain'>" + "".join(f"<li>{escape(line)}</li>" for line in lines) + "</ul>"
 
     def _objectives(self) -> str:
         rows = []
         for objective in self.objectives:
             serving = [row for row in self.rows if row.objective_id == objective["id"]]
+            readable = [row for row in serving if row.brief is not None and row.brief.shows_size]
             if not serving:
                 state = "no program"
-            elif any(
-                row.brief and row.brief.grade in SIZED and row.brief.verdict != "not readable"
-                for row in serving
-            ):
-                state = "evidence: " + ", ".join(row.title for row in serving)
+            elif readable:
+                state = "evidence: " + ", ".join(row.title for row in readable)
             else:
                 state = "no readable evidence: " + ", ".join(row.title for row in serving)
             rows.append(
@@ -182,6 +183,8 @@ class Portfolio(Noun):
 
 def _net_range(known: Sequence[Money]) -> tuple[float, float]:
     """Interval of a sum of net benefits, each roughly normal and independent of the others."""
+    if len(known) == 1:
+        return float(known[0].net_low or 0), float(known[0].net_high or 0)
     z = stats.norm.ppf(0.5 + known[0].level / 2)
     sds = [((m.net_high or 0) - (m.net_low or 0)) / (2 * stats.norm.ppf(0.5 + m.level / 2)) for m in known]
     total, half = sum(m.net or 0.0 for m in known), z * math.hypot(*sds)
