@@ -286,7 +286,7 @@ def test_in_short_says_what_there_is() -> None:
     )
     # -3.2 -/+ 1.645 * 1.05 = -4.93 to -1.47; a width of 3.5 supports one decimal.
     assert terms == {
-        "Verdict": "moved, below target",
+        "Verdict": "moved, below target: it moved; that it reached the target is not shown",
         "Effect": "−3.2 minutes per ticket, 9-in-10 range −4.9 to −1.5",
         "Counted": "1,185 trained, 260 comparison",
         "Evidence": "grade A; checks: 2 passed, 1 not run",

@@ -93,7 +93,7 @@ class EventStudy(Noun):
         return str(self)
 
     def _repr_html_(self) -> str:
-        return self._printable().to_html(border=0, na_rep="")
+        return self._printable().reset_index().to_html(border=0, na_rep="", index=False)
 
 
 def two_way_fixed_effects(study: Study, *, se: PanelErrors = "cluster") -> Estimate:

@@ -204,7 +204,9 @@ class _Lock:
         names = {unit.casefold(), unit.casefold() + "s"} if unit else set()
         self.people = PEOPLE_WORDS | names
         plural = sorted(PEOPLE_WORDS - {"units", "rows", "obs"} | {n for n in names if n.endswith("s")})
-        self.counted = re.compile(r"(?<![\d.,])(\d[\d,]*) (?:" + "|".join(map(re.escape, plural)) + r")\b(?! cluster)")
+        self.counted = re.compile(
+            r"(?<![\d.,])(\d[\d,]*) (?:" + "|".join(map(re.escape, plural)) + r")\b(?! cluster)"
+        )
 
     def leaks_in(self, path: Path) -> dict[str, int]:
         kind = path.suffix.lower()

@@ -13,6 +13,14 @@ from scipy import stats
 Verdict = Literal["target met", "moved, below target", "unclear", "wrong way", "too early", "not readable"]
 Status = Literal["passed", "failed", "not_run"]
 Grade = Literal["A", "B", "C", "D", "E"]
+VERDICT_MEANS: dict[str, str] = {
+    "target met": "the target is shown to be reached",
+    "moved, below target": "it moved; that it reached the target is not shown",
+    "unclear": "no clear difference in either direction",
+    "wrong way": "it moved away from the goal",
+    "too early": "an effect is not expected yet",
+    "not readable": "a check broke the result",
+}
 GRADES: tuple[Grade, ...] = ("A", "B", "C", "D", "E")
 
 
@@ -230,7 +238,8 @@ class Claim(Noun):
         return self.sentence
 
     def _repr_html_(self) -> str:
-        return f"<p><strong>{escape(self.sentence)}</strong></p><p>Verdict: {escape(self.verdict)}.</p>"
+        verdict = f"Verdict: {self.verdict} ({VERDICT_MEANS[self.verdict]})."
+        return f"<p><strong>{escape(self.sentence)}</strong></p><p>{escape(verdict)}</p>"
 
 
 class Decision(Noun):

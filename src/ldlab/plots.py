@@ -97,9 +97,12 @@ def _new(height: float) -> tuple[Canvas, Axes]:
 
 
 def _figure(canvas: Canvas, name: str, title: str, alt: str) -> Figure:
-    wrapped = "\n".join(textwrap.wrap(title, 84))
-    text = canvas.suptitle(wrapped, x=0.01, ha="left", fontsize=11, fontweight="bold", color=INK)
+    text = canvas.suptitle("", x=0.01, ha="left", fontsize=11, fontweight="bold", color=INK)
     text.set_parse_math(False)
+    for columns in range(84, 40, -4):
+        text.set_text("\n".join(textwrap.wrap(title, columns)))
+        if text.get_window_extent().x1 <= 0.99 * canvas.bbox.x1:
+            break
     return Figure(name, title, alt, canvas)
 
 
@@ -507,6 +510,7 @@ def diagnostics(posterior: Draws) -> Figure:
         canvas = plot.viz["figure"].item()
         pyplot.close(canvas)
         FigureCanvasAgg(canvas)
+        canvas.set_layout_engine("constrained")
         return _figure(
             canvas, "chains", title, f"{title}. Densities and traces of {draws.sizes['draw']:,} draws each."
         )

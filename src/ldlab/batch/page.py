@@ -18,7 +18,7 @@ from nbformat import NotebookNode
 from pydantic import ValidationError
 from traitlets.config import Config
 
-from ldlab.estimate import Estimate
+from ldlab.estimate import VERDICT_MEANS, Estimate
 from ldlab.program import LdlabError
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
@@ -264,7 +264,7 @@ def in_short(result: Mapping[str, Any]) -> str:
     """
     claim = result.get("claim") or {}
     rows = [
-        ("Verdict", claim.get("verdict")),
+        ("Verdict", _verdict(claim.get("verdict"))),
         *_effect_rows(result),
         ("Evidence", _grade(result)),
     ]
@@ -274,6 +274,10 @@ def in_short(result: Mapping[str, Any]) -> str:
     if not said and not shown:
         return ""
     return f'<section class="in-short" aria-label="In short">{said}<dl>{shown}</dl></section>'
+
+
+def _verdict(word: str | None) -> str:
+    return f"{word}: {VERDICT_MEANS[word]}" if word in VERDICT_MEANS else word or ""
 
 
 def _effect_rows(result: Mapping[str, Any]) -> list[tuple[str, str]]:

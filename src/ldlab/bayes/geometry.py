@@ -35,10 +35,11 @@ def cluster_centring(units: Units, slope: float, scale: float) -> float:
 def informed(estimates: Floats, ses: Floats, scale: float) -> float:
     """How far to centre, from rough estimates of the effects.
 
-    Given tau, the sd of x is ``s(tau) r^(w - 1)``, with s the conditional sd of an effect. It should not depend
-    on tau, so 1 - w is the slope of log s on log tau, over the posterior of tau ~ half-normal(scale) on a grid:
-    ``estimates ~ N(theta, ses)``, ``theta ~ N(mu, tau)`` with mu flat and integrated out (Gelman et al.,
-    Bayesian Data Analysis, 3rd ed., equation 5.21).
+    Given tau, the sd of x is ``s(tau) r^(w - 1)``, with s the conditional sd of an effect. w makes it the same at
+    both ends of what tau can be: 1 - w is the slope of log s on log tau between the .001 and .999 quantiles of
+    the posterior of tau ~ half-normal(scale), on a grid, for ``estimates ~ N(theta, ses)``,
+    ``theta ~ N(mu, tau)`` with mu flat and integrated out (Gelman et al., Bayesian Data Analysis, 3rd ed.,
+    equation 5.21).
 
     Examples
     --------
@@ -46,16 +47,16 @@ def informed(estimates: Floats, ses: Floats, scale: float) -> float:
     >>> known > 0.9, unknown < 0.1
     (True, True)
     """
-    tau = scale * np.geomspace(1e-4, 3.5, 500)[:, None]
-    log_tau = np.log(tau[:, 0])
+    tau = scale * np.geomspace(1e-6, 4, 800)[:, None]
     precision = 1 / (ses**2 + tau**2)
     mu = (precision * estimates).sum(axis=1, keepdims=True) / precision.sum(axis=1, keepdims=True)
-    log = (np.log(precision).sum(axis=1) - np.log(precision.sum(axis=1))) / 2 + log_tau
+    log = (np.log(precision).sum(axis=1) - np.log(precision.sum(axis=1))) / 2 + np.log(tau[:, 0])
     log -= ((precision * (estimates - mu) ** 2).sum(axis=1) + (tau[:, 0] / scale) ** 2) / 2
-    weight = np.exp(log - log.max()) / np.exp(log - log.max()).sum()
-    log_sd = (np.log(tau**2 * ses**2 * precision) / 2).mean(axis=1)
-    away = log_tau - weight @ log_tau
-    return float(np.clip(1 - (weight * away) @ log_sd / ((weight * away) @ away), 0, 1))
+    below = np.cumsum(np.exp(log - log.max()))
+    ends = np.searchsorted(below / below[-1], [0.001, 0.999])
+    log_sd = np.log(tau**2 * ses**2 * precision)[ends].mean(axis=1) / 2
+    log_tau = np.log(tau[ends, 0])
+    return float(1 - (log_sd[1] - log_sd[0]) / max(log_tau[1] - log_tau[0], 1e-6))
 
 
 def _residual(units: Units) -> Floats:

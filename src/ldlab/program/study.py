@@ -124,7 +124,12 @@ class Study:
         missing = self.missing["without KPI"].reindex(rows.index).fillna(0).astype(int)
         few = (missing > 0) & (missing < minimum)
         rows["without KPI"] = missing.astype(str).mask(few, f"fewer than {minimum}")
-        return rows.rename(index=names).rename_axis("arm").round(3)
+        spread = float(rows["sd"].max())
+        decimals = max(0, 2 - math.floor(math.log10(spread))) if spread > 0 else 3
+        rows[["mean", "sd"]] = rows[["mean", "sd"]].round(decimals)
+        if decimals == 0:
+            rows[["mean", "sd"]] = rows[["mean", "sd"]].astype(int)
+        return rows.rename(index=names).rename_axis("arm")
 
     def _notes(self) -> list[str]:
         minimum = self.program.analysis.minimum_group_size
@@ -142,4 +147,6 @@ class Study:
 
     def _repr_html_(self) -> str:
         notes = "".join(f"<li>{escape(note)}</li>" for note in self._notes())
-        return self.arms().to_html(border=0) + (f"<ul>{notes}</ul>" if notes else "")
+        return self.arms().reset_index().to_html(border=0, index=False) + (
+            f"<ul>{notes}</ul>" if notes else ""
+        )

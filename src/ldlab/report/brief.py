@@ -132,7 +132,14 @@ class Brief(Noun):
             zero_label="no effect",
             alt=f"Effect {text}, {lead.interval_text()}; agreed target {target}; no effect is zero; {better}",
         )
-        return _row(text, f"{lead.interval_text()}; {better}") + picture
+        return _row(text, f"{lead.interval_text()}; {better}") + picture + self._second_opinion()
+
+    def _second_opinion(self) -> str:
+        said = "; ".join(
+            f"{name} says {other.format(other.value, sign=True)} ({other.interval_text()})"
+            for name, other in self.others
+        )
+        return f'<p class="note second">The same question, second method: {escape(said)}.</p>' if said else ""
 
     def _direction(self, lead: Estimate) -> str:
         if self.verdict == "not readable":

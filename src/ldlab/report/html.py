@@ -31,7 +31,7 @@ color:var(--ink);font:16px/1.5 Inter,system-ui,"Segoe UI",Helvetica,Arial,sans-s
 .ldlab .bar .zero,.ldlab .bar .goal{position:absolute;top:16px;height:34px;margin-left:-1px;border-left:2px solid var(--soft)}
 .ldlab .bar .goal{border-left:2px dashed var(--good)}.ldlab .bar .below,.ldlab .bar .above{position:absolute;font-size:13px;color:var(--soft);white-space:nowrap;transform:translateX(-50%)}
 .ldlab .bar .above{top:-4px;color:var(--good)}.ldlab .bar .below{top:48px}.ldlab .bar .l{transform:none}.ldlab .bar .r{transform:translateX(-100%)}
-.ldlab .wide{overflow-x:auto}.ldlab table{border-collapse:collapse;font-size:14.5px;width:100%}.ldlab th,.ldlab td{text-align:left;padding:6px 12px 6px 0;border-bottom:1px solid var(--line);vertical-align:top}
+.ldlab .second{margin:10px 0 0}.ldlab .wide{overflow-x:auto}.ldlab table{border-collapse:collapse;font-size:14.5px;width:100%}.ldlab th,.ldlab td{text-align:left;padding:6px 12px 6px 0;border-bottom:1px solid var(--line);vertical-align:top}
 .ldlab thead th{color:var(--soft);font-weight:400;font-size:13px}.ldlab td.num,.ldlab th.num{text-align:right}.ldlab tbody th{font-weight:600}
 .ldlab .forest{display:grid;grid-template-columns:minmax(120px,200px) minmax(0,1fr);gap:0 16px;align-items:center}
 .ldlab .forest .bar{height:40px;margin:0}.ldlab .forest .bar .axis{top:20px}.ldlab .forest .bar .range{top:16px}.ldlab .forest .bar .dot{top:13px;width:14px;height:14px;margin-left:-7px;border-width:3px}

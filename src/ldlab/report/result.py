@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from pydantic import ValidationError
 
-from ldlab.estimate import Check, Claim, Decision, Estimate, Grade, Money, Noun, rows_to_html
+from ldlab.estimate import VERDICT_MEANS, Check, Claim, Decision, Estimate, Grade, Money, Noun, rows_to_html
 from ldlab.program import LdlabError, Program, Study
 from ldlab.program.reading import iso, to_json
 from ldlab.report import claim as claims
@@ -40,6 +40,7 @@ class Result(Noun):
     schema_version: int = SCHEMA_VERSION
     program: str
     notebook: str
+    leading_notebook: str
     question: str
     lead: Estimate
     estimates: tuple[Estimate, ...]
@@ -59,6 +60,11 @@ class Result(Noun):
     seed: int
     run_id: str
 
+    @property
+    def leads(self) -> bool:
+        """Whether this is the program's leading notebook."""
+        return self.notebook == self.leading_notebook
+
     def __str__(self) -> str:
         return f"{self.claim}\nVerdict: {self.claim.verdict}. Grade {self.grade}. Decision: {self.decision.decision}."
 
@@ -68,9 +74,17 @@ class Result(Noun):
     def _repr_html_(self) -> str:
         rows = [
             ("Claim", self.claim.sentence),
-            ("Verdict", self.claim.verdict),
+            ("Verdict", f"{self.claim.verdict}: {VERDICT_MEANS[self.claim.verdict]}"),
             ("Evidence", f"grade {self.grade}: {claims.GRADE_MEANS[self.grade]}"),
-            ("Decision", f"{self.decision.decision}. {self.decision.reason}"),
+            (
+                "Decision" if self.leads else "The rule would say",
+                f"{self.decision.decision}. {self.decision.reason}"
+                + (
+                    ""
+                    if self.leads
+                    else f" The decision is the brief's, in which {self.leading_notebook} leads."
+                ),
+            ),
             *(("Deviation", text) for text in self.deviations),
         ]
         return rows_to_html(rows)
@@ -113,6 +127,7 @@ def conclude(
     return Result(
         program=program.id,
         notebook=notebook,
+        leading_notebook=program.lead,
         question=program.question(),
         lead=lead,
         estimates=tuple(estimates),

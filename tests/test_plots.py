@@ -1,0 +1,169 @@
+"""Figures: claims as titles, alternative text, units on axes, nobody's own point, the same bytes each time."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ldlab import did, plots
+from ldlab.estimate import Estimate
+from ldlab.program import Study
+from tests.studies import make_study
+
+
+def panel_study(**columns: object) -> Study:
+    rng = np.random.default_rng(5)
+    rows = [
+        {
+            "unit": f"secret-{i}",
+            "period": t,
+            "start": {0: 2.0, 1: 3.0}.get(i % 3, np.nan),
+            "outcome": 50 + rng.normal(),
+        }
+        for i in range(60)
+        for t in range(5)
+    ]
+    return make_study(pd.DataFrame(rows).assign(**columns), "staggered")
+
+
+def cross_section(values: np.ndarray, minimum: int = 10, **sections: object) -> Study:
+    frame = pd.DataFrame(
+        {
+            "unit": [f"secret-{i}" for i in range(len(values))],
+            "arm": np.arange(len(values)) % 2,
+            "outcome": values,
+        }
+    )
+    return make_study(frame, minimum=minimum, **sections)
+
+
+def estimate(value: float, term: str = "", **changes: object) -> Estimate:
+    study = cross_section(np.arange(40.0))
+    rest = {
+        "method": "difference in means",
+        "estimand": "ATE",
+        "se_kind": "HC2",
+        "n": {},
+        **study.measure(),
+        **changes,
+    }
+    return Estimate.from_t(value, 0.4, term=term, **rest)
+
+
+def posterior(study: Study) -> SimpleNamespace:
+    rng = np.random.default_rng(3)
+    return SimpleNamespace(
+        study=study, effect=rng.normal(1, 0.4, 4000), prior_effect=rng.normal(0, 2, 4000), idata=None
+    )
+
+
+def statistic(place: float) -> SimpleNamespace:
+    return SimpleNamespace(
+        family="mean", label="trained", observed=place, replicated=np.random.default_rng(1).normal(size=500)
+    )
+
+
+def every_figure() -> dict[str, plots.Figure | None]:
+    study, cross = panel_study(), cross_section(np.random.default_rng(2).normal(50, 8, 400))
+    table = pd.DataFrame({"covariate": ["age", "tenure"], "mean trained": 1.0, "mean comparison": 1.0,
+                          "standardised difference": [0.31, -0.02]})  # fmt: skip
+    return {
+        "interval": plots.interval([estimate(1.2), estimate(0.9)], title="A claim " * 30),
+        "segments": plots.segments([estimate(1.2, "North"), estimate(-0.5, "<script>$x$")]),
+        "event_study": plots.event_study(did.event_study(study), study),
+        "trends": plots.trends(study),
+        "arms": plots.arms(cross),
+        "balance": plots.balance(table),
+        "prior": plots.prior_predictive(posterior(cross)),  # type: ignore[arg-type]
+        "prior_posterior": plots.prior_posterior(posterior(cross), estimate(1.0)),  # type: ignore[arg-type]
+        "posterior_predictive": plots.posterior_predictive([statistic(0.1), statistic(4.0)]),
+    }
+
+
+FIGURES = every_figure()
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_has_a_claim_alternative_text_and_room_for_its_title(name: str) -> None:
+    figure = FIGURES[name]
+    assert figure is not None
+    data, metadata = figure._repr_mimebundle_()
+    assert metadata["image/png"]["alt"] == figure.alt
+    assert len(figure.alt) > 20 and len(figure.title) > 15
+    assert "secret" not in figure.alt + figure.title + data["text/plain"]
+    canvas = figure.canvas
+    canvas.draw_without_rendering()
+    frame = canvas.bbox
+    texts = [t for axes in canvas.axes for t in [axes.xaxis.label, axes.yaxis.label, *axes.texts]] + list(
+        canvas.texts
+    )
+    assert canvas._suptitle is not None
+    for text in [*texts, canvas._suptitle]:
+        box = text.get_window_extent()
+        assert not text.get_text() or (
+            box.x0 >= -1 and box.x1 <= frame.x1 + 1 and box.y0 >= -1 and box.y1 <= frame.y1 + 1
+        )
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_the_same_figure_has_the_same_bytes(name: str) -> None:
+    again = every_figure()[name]
+    figure = FIGURES[name]
+    assert figure is not None and again is not None
+    assert figure.png() == again.png()
+    assert b"matplotlib" not in figure.png()
+
+
+def test_text_from_data_is_not_read_as_mathematics() -> None:
+    figure = FIGURES["segments"]
+    assert figure is not None
+    labels = [label.get_text() for label in figure.canvas.axes[0].get_yticklabels()]
+    assert "<script>$x$" in labels
+    assert not any(label.get_parse_math() for label in figure.canvas.axes[0].get_yticklabels())
+
+
+def test_bins_hold_the_minimum_group_of_each_arm() -> None:
+    rng = np.random.default_rng(11)
+    values = [np.append(rng.normal(size=200), 999.0), rng.normal(1, 1, size=60)]
+    edges = plots._bins(values, 10)
+    assert edges[-1] < 50, "the largest value cannot be read from the axis"
+    for part in values:
+        counts, _ = np.histogram(part, edges)
+        assert counts.min() >= 10
+
+
+def test_cohorts_and_cells_under_the_minimum_group_are_not_drawn() -> None:
+    study = panel_study()
+    frame = study.frame.copy()
+    frame.loc[frame["unit"].isin([f"secret-{i}" for i in range(0, 15, 3)]), "start"] = 4.0
+    small = plots._cohort_means(make_study(frame, "staggered"), 10)
+    assert [start for start, _ in small if not np.isnan(start)] == [2.0, 3.0]
+
+
+def test_nothing_to_draw_is_none() -> None:
+    assert plots.segments(()) is None
+    assert plots.balance(pd.DataFrame(columns=["covariate"])) is None
+    assert plots.event_study(None, panel_study()) is None
+
+
+def test_titles_follow_the_numbers() -> None:
+    apart = plots.segments([estimate(5.0, "North"), estimate(0.0, "South")])
+    alike = plots.segments([estimate(1.0, "North"), estimate(1.1, "South")])
+    assert apart is not None and "most in North, least in South" in apart.title
+    assert alike is not None and "no segment stands out" in alike.title
+    assert plots.posterior_predictive([statistic(0.1), statistic(9.0)]).title.startswith(
+        "1 of 2 statistics lie outside"
+    )
+
+
+def test_the_palette_survives_greyscale() -> None:
+    def lightness(color: str) -> float:
+        red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
+        return 0.299 * red + 0.587 * green + 0.114 * blue
+
+    assert abs(lightness(plots.ACCENT) - lightness(plots.PALE)) > 80
+    styles = {(line, marker) for _, line, marker in plots.COHORT_STYLES}
+    assert len(styles) == len(plots.COHORT_STYLES), "cohorts differ by line and marker, not by colour alone"
