@@ -94,9 +94,7 @@ def test_notebooks_keep_their_form(path: Path) -> None:
         assert not re.search(
             r"^\s*(def|class|import (?!ldlab$)|from|for|if|while|try)\b", source_of(cell), re.M
         )
-    pairs = [
-        (a, b) for a, b in itertools.pairwise(cells) if a["cell_type"] == b["cell_type"] == "code"
-    ]
+    pairs = [(a, b) for a, b in itertools.pairwise(cells) if a["cell_type"] == b["cell_type"] == "code"]
     assert pairs == [(code[0], code[1])], "prose before every code cell"
 
 

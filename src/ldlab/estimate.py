@@ -310,9 +310,11 @@ class Money(Noun):
 
 
 def rows_to_html(rows: list[tuple[str, str]]) -> str:
-    """A two-column table with row headers; all text escaped."""
+    """A two-column table with row headers; all text escaped. JupyterLab would align text to the right."""
+    left = 'style="text-align:left"'
     cells = "".join(
-        f"<tr><th scope='row'>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in rows
+        f'<tr><th scope="row" {left}>{escape(name)}</th><td {left}>{escape(text)}</td></tr>'
+        for name, text in rows
     )
     return f"<table>{cells}</table>"
 

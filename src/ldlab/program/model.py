@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from html import escape
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -526,10 +527,10 @@ class Program(Section):
         return str(self)
 
     def _repr_html_(self) -> str:
-        from html import escape
-
+        left = 'style="text-align:left"'
         rows = "".join(
-            f"<tr><th scope='row'>{escape(n)}</th><td>{escape(t)}</td></tr>" for n, t in self._rows()
+            f'<tr><th scope="row" {left}>{escape(name)}</th><td {left}>{escape(text)}</td></tr>'
+            for name, text in self._rows()
         )
         return f"<table>{rows}</table>"
 

@@ -39,7 +39,9 @@ color:var(--ink);font:16px/1.5 Inter,system-ui,"Segoe UI",Helvetica,Arial,sans-s
 .ldlab .forest div:nth-child(odd){font-size:14.5px}
 .ldlab .range,.ldlab .grade i,.ldlab .dot{print-color-adjust:exact;-webkit-print-color-adjust:exact}
 @media(max-width:600px){.ldlab h1{font-size:21px}.ldlab dl{grid-template-columns:minmax(0,1fr)}.ldlab dt{padding-bottom:0}.ldlab dd{border:0;padding-top:2px}
-.ldlab .decision{flex-direction:column;align-items:flex-start;gap:4px}.ldlab .forest{grid-template-columns:minmax(0,1fr)}}
+.ldlab .decision{flex-direction:column;align-items:flex-start;gap:4px}.ldlab .forest{grid-template-columns:minmax(0,1fr)}
+.ldlab thead{display:none}.ldlab tr{display:block;padding:10px 0;border-bottom:1px solid var(--line)}.ldlab td,.ldlab td.num{display:block;border:0;padding:1px 0;text-align:left}
+.ldlab td:empty{display:none}.ldlab td[data-label]:before{content:attr(data-label) ": ";color:var(--soft);font-size:13px}}
 @media print{.ldlab{font-size:13px}.ldlab h1{font-size:20px}.ldlab dt,.ldlab dd{padding:7px 0}.ldlab h2{break-after:avoid}.ldlab tr,.ldlab .decision{break-inside:avoid}}
 </style>"""
 
@@ -131,7 +133,9 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Sequen
         return ' class="num"' if i in numbers else ""
 
     top = "".join(f'<th scope="col"{css(i)}>{escape(name)}</th>' for i, name in enumerate(head))
+    labels = [f' data-label="{escape(name)}"' if name else "" for name in head]
     body = "".join(
-        "<tr>" + "".join(f"<td{css(i)}>{cell}</td>" for i, cell in enumerate(row)) + "</tr>" for row in rows
+        "<tr>" + "".join(f"<td{css(i)}{labels[i]}>{cell}</td>" for i, cell in enumerate(row)) + "</tr>"
+        for row in rows
     )
     return f'<div class="wide"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'

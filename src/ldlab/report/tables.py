@@ -39,7 +39,7 @@ class EstimateTable(Noun):
                 estimate.term or estimate.method,
                 estimate.estimand,
                 estimate.format(estimate.value, sign=True),
-                f"{format_number(estimate.se, 4 if estimate.scale == 'log' else estimate.decimals)} ({estimate.se_kind})",
+                _error(estimate),
                 f"{estimate.format(estimate.low, sign=True)} to {estimate.format(estimate.high, sign=True)}",
                 format_chance(estimate.p_gain),
             )
@@ -48,8 +48,8 @@ class EstimateTable(Noun):
 
     def _head(self) -> tuple[str, ...]:
         first = self.estimates[0]
-        se = "standard error (log points)" if first.scale == "log" else "standard error"
-        return ("estimate", "of", first.shown_unit, se, f"{first.level:.0%} interval", "chance of gain")
+        error = "log points (standard error)" if first.scale == "log" else "standard error"
+        return ("estimate", "of", first.shown_unit, error, f"{first.level:.0%} interval", "chance of gain")
 
     def __str__(self) -> str:
         return "\n".join(" | ".join(row) for row in [self._head(), *self._cells()])
@@ -61,12 +61,22 @@ class EstimateTable(Noun):
         return _table(self._head(), self._cells())
 
 
+def _error(estimate: Estimate) -> str:
+    """Standard error with its kind; on the log scale with the estimate that it belongs to."""
+    if estimate.scale != "log":
+        return f"{format_number(estimate.se, estimate.decimals)} ({estimate.se_kind})"
+    return f"{format_number(estimate.value, 4)} ({format_number(estimate.se, 4)}, {estimate.se_kind})"
+
+
 def sorted_checks(checks: Sequence[Check]) -> list[Check]:
     """Failed checks first, then those not run, then those that passed."""
     return sorted(checks, key=lambda check: CHECK_ORDER[check.status])
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    top = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    left = 'style="text-align:left"'
+    top = "".join(f'<th scope="col" {left}>{escape(name)}</th>' for name in head)
+    body = "".join(
+        "<tr>" + "".join(f"<td {left}>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+    )
     return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
