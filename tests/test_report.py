@@ -392,6 +392,8 @@ def test_the_portfolio_sorts_totals_and_names_what_nobody_knows(tmp_path: Path) 
     portfolio = make_portfolio(project, "outputs/portfolio")
     assert [row.program for row in portfolio.rows] == ["tickets", "another"]
     page = portfolio._repr_html_()
+    (project / "outputs/tickets/program_brief/brief.json").write_text('{"schema_version": 0}')
+    assert "no result yet" in make_portfolio(project, "outputs/portfolio")._repr_html_()
     assert "2 programs: 1 shown to reach the target" in page
     assert 'href="another/ab_test.failed/report.html"' in page
     assert "Goal lonely" in page and "no program" in page

@@ -11,7 +11,7 @@ import xarray as xr
 
 from ldlab.bayes.regression import Priors, model_of, priors_of
 from ldlab.bayes.units import Floats, Units, units_of
-from ldlab.estimate import Estimate
+from ldlab.estimate import Estimate, rows_to_html
 from ldlab.program import Study
 
 FAMILY_WORDS = {"gaussian": "linear", "binary": "logistic", "count": "negative binomial"}
@@ -79,15 +79,23 @@ class Posterior:
             parts.append("clusters as random intercepts")
         return ", ".join(parts)
 
-    def __str__(self) -> str:
+    def _rows(self) -> list[tuple[str, str]]:
+        """What was sampled; the effect waits until convergence was looked at."""
         sizes = self.idata["posterior"].sizes
-        return f"{estimate(self)}\ndraws: {sizes['chain']} chains of {sizes['draw']:,}"
+        return [
+            ("model", self.method),
+            ("units", f"{len(self.units.arm):,} {self.study.program.design.units}"),
+            ("draws", f"{sizes['chain']} chains of {sizes['draw']:,}"),
+        ]
+
+    def __str__(self) -> str:
+        return "\n".join(f"{name}: {text}" for name, text in self._rows())
 
     def __repr__(self) -> str:
         return str(self)
 
     def _repr_html_(self) -> str:
-        return estimate(self)._repr_html_()
+        return rows_to_html(self._rows())
 
 
 def prior_effect_draws(study: Study, draws: int = 4000) -> Floats:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ldlab.estimate import GRADES, Check, Claim, Decision, Estimate, Grade, Money, Verdict, format_chance
 from ldlab.program import PERCENT_OF_BASELINE, Program, Study
+from ldlab.program.model import Agreement
 
 CEILING: dict[str, Grade] = {
     "randomised": "A",
@@ -201,13 +202,22 @@ def decide(
         return Decision(decision="test further", reason=because)
     for line in agreement.decision_rule:
         if line.when is None:
-            return Decision(decision=line.decision, reason="No other line of the rule applies.")
+            return Decision(decision=line.decision, reason=_why_otherwise(agreement, chances))
         chance = chances[line.when]
         if chance is None:
             continue
         if chance >= line.at_least if line.at_least is not None else chance < float(line.below or 0):
             return Decision(decision=line.decision, reason=f"The {line.when} is {format_chance(chance)}.")
     raise AssertionError("the rule's last line has no condition")
+
+
+def _why_otherwise(agreement: Agreement, chances: Mapping[str, float | None]) -> str:
+    """The chances that the rule's other lines asked for."""
+    asked = dict.fromkeys(line.when for line in agreement.decision_rule if line.when is not None)
+    said = [
+        f"the {name} is {format_chance(chance)}" for name in asked if (chance := chances[name]) is not None
+    ]
+    return f"{_opening(' and '.join(said))}." if said else "The rule has no conditions."
 
 
 def deviations(study: Study) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from scipy import stats
 
 from ldlab.estimate import Money, Noun, format_chance, format_money
-from ldlab.program import LdlabError, Program, load_objectives, load_programs
+from ldlab.program import Program, load_objectives, load_programs
 from ldlab.report.brief import TONE, Brief
 from ldlab.report.html import STYLE, Span, count_of, forest_row, forest_scale, scale_of, table
 
@@ -215,7 +215,7 @@ def make_portfolio(root: Path, output_dir: str | Path) -> Portfolio:
 def _row(program: Program, outputs: Path) -> Row:
     folder = outputs / program.id
     path = folder / "program_brief" / "brief.json"
-    brief = _load_brief(path) if path.is_file() else None
+    brief = _load_brief(path)
     failed = [
         (name, f"{program.id}/{name}.failed/report.html")
         for name in (*program.notebooks, "program_brief")
@@ -233,13 +233,12 @@ def _row(program: Program, outputs: Path) -> Row:
     )
 
 
-def _load_brief(path: Path) -> Brief:
+def _load_brief(path: Path) -> Brief | None:
+    """A brief, or None where there is none, or one that another version of ldlab wrote."""
     try:
         return Brief.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except (ValidationError, json.JSONDecodeError) as error:
-        raise LdlabError(
-            f"{path.parent.parent.name}/brief.json is of another version. Run: ldlab run"
-        ) from error
+    except (FileNotFoundError, ValidationError, json.JSONDecodeError):
+        return None
 
 
 def _rank(row: Row) -> tuple[int, str, str]:
