@@ -259,6 +259,16 @@ def test_shipped_programs_pass_and_their_identifiers_are_known() -> None:
     assert len(identifiers(study.program)) == 157
 
 
+def test_too_early_needs_a_day_to_compare_with(tmp_path: Path) -> None:
+    project = make_project(tmp_path)
+    write_table(project, agents())
+    agreement = {"too_early_before": "2025-06-30"}
+    assert "Give data.cut_off" in refused(project, agreement=agreement)
+    assert study_of(project, agreement=agreement, data={"cut_off": "2025-05-31"}).cut_off is not None
+    write_table(project, panel())
+    assert "data up to 4" in refused(project, design=PANEL_DESIGN, agreement=agreement)
+
+
 def test_the_baseline_of_an_observational_study_is_that_of_people_like_the_trained() -> None:
     study = load_study(load_program("nsw-cps", REPOSITORY))
     untrained = study.frame.query("arm == 0")["outcome"].mean()

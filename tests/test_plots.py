@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -125,14 +126,54 @@ def test_text_from_data_is_not_read_as_mathematics() -> None:
     assert not any(label.get_parse_math() for label in figure.canvas.axes[0].get_yticklabels())
 
 
-def test_bins_hold_the_minimum_group_of_each_arm() -> None:
+def test_classes_hold_the_minimum_group_of_each_arm() -> None:
     rng = np.random.default_rng(11)
     values = [np.append(rng.normal(size=200), 999.0), rng.normal(1, 1, size=60)]
-    edges = plots._bins(values, 10)
-    assert edges[-1] < 50, "the largest value cannot be read from the axis"
-    for part in values:
-        counts, _ = np.histogram(part, edges)
-        assert counts.min() >= 10
+    edges = plots._classes(values, 10)
+    assert len(edges) > 2 and edges[-1] < 50, "the largest value cannot be read from the axis"
+    assert all(plots._counts(part, edges).min() >= 10 for part in values)
+    assert plots._class_labels(np.array([0.0, 2.5, 5.0])) == [
+        "under 0.0",
+        "0.0 to 2.5",
+        "2.5 to 5.0",
+        "5.0 or more",
+    ]
+    assert plots._class_labels(plots._classes([np.zeros(40), np.zeros(40)], 10)) == ["all"]
+
+
+def test_a_unit_counts_once_in_a_panel() -> None:
+    """12 people over 40 weeks are too few for two classes of 10."""
+    rng = np.random.default_rng(6)
+    frame = pd.DataFrame(
+        {"unit": np.repeat([f"u{i}" for i in range(24)], 40), "period": np.tile(range(40), 24)}
+    )
+    frame = frame.assign(start=np.where(frame["unit"].isin([f"u{i}" for i in range(12)]), 20.0, np.nan),
+                         outcome=rng.normal(size=960))  # fmt: skip
+    labels = plots.arms(make_study(frame, "staggered")).canvas.axes[0].get_yticklabels()
+    assert [label.get_text() for label in labels] == ["all"]
+
+
+def test_saving_makes_the_folder_and_keeps_the_bytes(tmp_path: Path) -> None:
+    figure = FIGURES["arms"]
+    assert figure is not None
+    saved = figure.save(tmp_path / "figures")
+    assert saved.name == "arms.png" and saved.read_bytes() == figure.png()
+
+
+def test_labels_of_close_lines_do_not_meet() -> None:
+    figure = plots.interval([estimate(30.0)], title="A claim that the target is far below the effect")
+    figure.canvas.draw_without_rendering()
+    zero, target = (text.get_window_extent() for text in figure.canvas.axes[0].texts)
+    assert zero.x1 < target.x0 or target.x1 < zero.x0
+
+
+def test_titles_keep_inside_the_saved_picture() -> None:
+    """Widths are measured at the resolution that is saved: a title of every length fits."""
+    for words in range(6, 40):
+        canvas = plots.interval([estimate(1.2)], title="minutes per ticket " * words).canvas
+        title = canvas._suptitle
+        assert title is not None and canvas.dpi == plots.DPI
+        assert title.get_window_extent().x1 <= canvas.bbox.x1
 
 
 def test_cohorts_and_cells_under_the_minimum_group_are_not_drawn() -> None:

@@ -8,6 +8,7 @@ from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,7 +19,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from ldlab.estimate import Estimate, format_number
 from ldlab.program import Study
@@ -26,6 +27,7 @@ from ldlab.program import Study
 INK, SOFT, LINE, ACCENT, GOOD = "#1b1f24", "#5b6570", "#d9dee3", "#1f4e79", "#0b6e4f"
 PALE = "#9fb4c7"
 COHORT_STYLES = [("#1f4e79", "-", "o"), ("#b3651f", "--", "s"), ("#5c8f6b", "-.", "^"), ("#8a5a9e", ":", "D")]
+NEVER_STYLE = (SOFT, (0, (5, 2, 1, 2, 1, 2)), "")
 WIDTH, DPI, MOST_ROWS = 7.2, 150, 30
 
 
@@ -58,6 +60,7 @@ class Figure:
 
     def save(self, folder: Path) -> Path:
         """Write ``<name>.png`` into a folder, and return its path."""
+        folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{self.name}.png"
         path.write_bytes(self.png())
         return path
@@ -91,7 +94,7 @@ def _style() -> Iterator[None]:
 
 
 def _new(height: float) -> tuple[Canvas, Axes]:
-    canvas = Canvas(figsize=(WIDTH, height), layout="constrained")
+    canvas = Canvas(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(canvas)
     return canvas, canvas.subplots()
 
@@ -106,12 +109,22 @@ def _figure(canvas: Canvas, name: str, title: str, alt: str) -> Figure:
     return Figure(name, title, alt, canvas)
 
 
-def _no_effect_and_target(axes: Axes, estimate: Estimate) -> None:
+def _no_effect_and_target(axes: Axes, target: float) -> None:
+    """Lines at zero and at the target (as shown), their labels apart however close the lines are."""
     axes.axvline(0, color=SOFT, linewidth=1.2, zorder=1)
-    axes.axvline(estimate.shown(estimate.target), color=GOOD, linewidth=1.4, linestyle="--", zorder=1)
-    for x, text, color in ((0.0, "no effect", SOFT), (estimate.shown(estimate.target), "target", GOOD)):
+    axes.axvline(target, color=GOOD, linewidth=1.4, linestyle="--", zorder=1)
+    low, high = axes.get_xlim()
+    close = abs(target) < 0.16 * (high - low)
+    sides = ("right", "left") if target > 0 else ("left", "right")
+    for x, text, color, side in ((0.0, "no effect", SOFT, sides[0]), (target, "target", GOOD, sides[1])):
         axes.annotate(text, (x, 1), xycoords=("data", "axes fraction"), xytext=(0, 3), textcoords="offset points",
-                      ha="center", fontsize=8.5, color=color)  # fmt: skip
+                      ha=side if close else "center", fontsize=8.5, color=color)  # fmt: skip
+
+
+def _thousands(axes: Axes, which: str = "x") -> None:
+    """Numbers on an axis with thousands separators and a true minus sign."""
+    text = FuncFormatter(lambda value, _: f"{value:,.10g}".replace("-", "−"))
+    (axes.xaxis if which == "x" else axes.yaxis).set_major_formatter(text)
 
 
 def _effect_label(estimate: Estimate) -> str:
@@ -146,7 +159,14 @@ def _forest(axes: Axes, estimates: Sequence[Estimate]) -> None:
     axes.set_ylim(len(estimates) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel(_effect_label(estimates[0]))
-    _no_effect_and_target(axes, estimates[0])
+    _thousands(axes)
+    _no_effect_and_target(axes, estimates[0].shown(estimates[0].target))
+    beside = axes.secondary_yaxis("right")
+    numbers = [f"{e.format(e.value, sign=True)}\n{e.format(e.low, sign=True)} to {e.format(e.high, sign=True)}"
+               for e in estimates]  # fmt: skip
+    beside.set_yticks(range(len(estimates)), numbers)
+    beside.tick_params(axis="y", length=0, labelcolor=INK, labelsize=8.5)
+    beside.spines["right"].set_visible(False)
 
 
 def segments(estimates: Sequence[Estimate]) -> Figure | None:
@@ -207,6 +227,7 @@ def event_study(events: EventTimes | None, study: Study) -> Figure | None:
                       textcoords="offset points", ha="center", fontsize=8.5, color=SOFT)  # fmt: skip
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel(f"{study.program.design.period}s since training began")
+        _thousands(axes, "y")
         axes.set_ylabel("\n".join(textwrap.wrap(_effect_label(last), 34)))
         alt = f"{title}. " + "; ".join(_said(e) for e in (*before[-3:], *estimates[len(before) :][:6])) + "."
         return _figure(canvas, "event_study", title, alt)
@@ -219,7 +240,8 @@ def trends(study: Study) -> Figure:
     log = kpi.scale == "log"
     with _style():
         canvas, axes = _new(3.8)
-        for (start, means), (color, line, marker) in zip(cohorts, COHORT_STYLES * 9, strict=False):
+        for rank, (start, means) in enumerate(cohorts):
+            color, line, marker = _cohort_style(rank, start)
             label = "never trained" if np.isnan(start) else f"from {study.periods[int(start)]}"
             values = np.exp(means) if log else means
             x = _period_axis(study, means.index)
@@ -238,6 +260,7 @@ def trends(study: Study) -> Figure:
                 axes.axvline(
                     _period_axis(study, [int(start)])[0], color=color, linestyle=line, linewidth=1, alpha=0.55
                 )
+        _thousands(axes, "y")
         axes.set_ylabel(
             "\n".join(textwrap.wrap(f"{'geometric ' if log else ''}mean {kpi.label} ({kpi.unit})", 40))
         )
@@ -263,6 +286,14 @@ def _cohort_means(study: Study, minimum: int) -> list[tuple[float, pd.Series]]:
     return found
 
 
+def _cohort_style(rank: int, start: float) -> tuple[str, Any, str]:
+    """Colour, line and marker of a cohort; never two alike among 16, the never trained apart from all."""
+    if np.isnan(start):
+        return NEVER_STYLE
+    color, line, _ = COHORT_STYLES[rank % 4]
+    return color, line, COHORT_STYLES[(rank + rank // 4) % 4][2]
+
+
 def _period_axis(study: Study, ranks: Any) -> list[Any]:
     return [study.periods[int(rank)] for rank in ranks]
 
@@ -280,48 +311,75 @@ def _trend_title(study: Study, cohorts: list[tuple[float, pd.Series]]) -> str:
 
 
 def arms(study: Study) -> Figure:
-    """Distribution of the KPI in each arm, in bins of at least the minimum group of each arm (or none)."""
-    kpi, rows = study.program.kpi, study.frame
-    values = [rows.loc[rows["arm"] == arm, "outcome"].to_numpy(dtype=float) for arm in (0, 1)]
+    """Share of each arm's units by class of the KPI; each class holds the minimum group in both arms.
+
+    The outer classes are open, so that no extreme value can be read. One value per unit: a panel's mean.
+    """
+    kpi, frame = study.program.kpi, study.frame
+    per_unit = (
+        frame.groupby("unit", sort=False)[["arm", "outcome"]].mean() if study.program.is_panel else frame
+    )
+    values = [per_unit.loc[per_unit["arm"] == arm, "outcome"].to_numpy(dtype=float) for arm in (0, 1)]
     means = [float(part.mean()) for part in values]
     decimals = _decimals(np.concatenate(values).std())
     unit = "log points" if kpi.scale == "log" else kpi.unit
     said = f"{format_number(means[1], decimals)} against {format_number(means[0], decimals)} {unit}"
     title = f"Mean {kpi.label}, trained against comparison: {said}"
     with _style():
-        canvas, axes = _new(3.2)
         if kpi.value_type == "binary":
+            canvas, axes = _new(2.0)
             axes.barh(["comparison", "trained"], means, color=[PALE, ACCENT], height=0.55)
             axes.set_xlabel(f"share with {kpi.label} (percent)")
             return _figure(canvas, "arms", title, f"{title}.")
-        edges = _bins(values, study.program.analysis.minimum_group_size)
-        for part, label, color, line in zip(
-            values, ("comparison", "trained"), (SOFT, ACCENT), ("--", "-"), strict=True
-        ):
-            counts, _ = np.histogram(part, edges)
-            density = 100 * counts / len(part) / np.diff(edges)
-            axes.stairs(density, edges, color=color, linestyle=line, linewidth=1.8, label=label)
-        for mean, color, line in zip(means, (SOFT, ACCENT), ("--", "-"), strict=True):
-            axes.axvline(mean, color=color, linestyle=line, linewidth=1, alpha=0.6)
-        axes.set_xlabel(f"{kpi.label} ({unit}); vertical lines: means")
-        axes.set_ylabel(f"percent of {study.program.design.units}\nper unit of the axis")
+        edges = _classes(values, study.program.analysis.minimum_group_size)
+        labels, shares = _class_labels(edges), [100 * _counts(part, edges) / len(part) for part in values]
+        canvas, axes = _new(1.5 + 0.42 * len(labels))
+        rows = np.arange(len(labels))
+        axes.barh(rows - 0.19, shares[1], height=0.36, color=ACCENT, label="trained")
+        axes.barh(rows + 0.19, shares[0], height=0.36, color=PALE, label="comparison")
+        axes.set_yticks(rows, labels)
+        axes.set_ylim(len(labels) - 0.4, -0.6)
+        axes.tick_params(axis="y", length=0)
+        axes.set_xlabel(f"percent of each arm's {study.program.design.units}")
+        axes.set_ylabel("\n".join(textwrap.wrap(f"{kpi.label} ({unit})", 34)))
         axes.legend(frameon=False)
-        return _figure(canvas, "arms", title, f"{title}. Histogram of both arms in {len(edges) - 1} bins.")
+        listed = "; ".join(
+            f"{label} {trained:.0f}% against {comparison:.0f}%"
+            for label, comparison, trained in zip(labels, *shares, strict=True)
+        )
+        return _figure(canvas, "arms", title, f"{title}. Share of trained against comparison: {listed}.")
 
 
-def _bins(values: Sequence[np.ndarray], minimum: int, most: int = 24) -> np.ndarray:
-    """Edges of bins that hold at least ``minimum`` of each arm; the outer ones are quantiles, not extremes."""
+def _classes(values: Sequence[np.ndarray], minimum: int) -> np.ndarray:
+    """Inner edges of classes, at round numbers, such that every class holds ``minimum`` of each arm."""
     pooled = np.concatenate(values)
-    inner = np.unique(np.quantile(pooled, np.linspace(0.02, 0.98, most + 1)))
-    grid = np.unique(np.concatenate([inner, np.linspace(inner[0], inner[-1], most + 1)]))
-    edges = [float(grid[0])]
-    for edge in grid[1:]:
-        inside = [((part >= edges[-1]) & (part < edge)).sum() for part in values]
-        if min(inside) >= minimum:
-            edges.append(float(edge))
-    if len(edges) < 2 or edges[-1] < grid[-1]:
-        edges = [*edges[: max(1, len(edges) - 1)], float(grid[-1])]
-    return np.asarray(edges if edges[-1] > edges[0] else [edges[0] - 0.5, edges[0] + 0.5])
+    low, high = np.quantile(pooled, [0.03, 0.97])
+    ticks = MaxNLocator(nbins=9, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+    kept: list[float] = []
+    for edge in ticks[(ticks > low) & (ticks < high)]:
+        trial = [*kept, float(edge)]
+        if min(_counts(part, np.array(trial))[-2] for part in values) >= minimum:
+            kept = trial
+    while kept and min(_counts(part, np.array(kept))[-1] for part in values) < minimum:
+        kept.pop()
+    return np.array(kept)
+
+
+def _counts(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Numbers below the first edge, between edges (the lower one included), and from the last one on."""
+    return np.bincount(np.searchsorted(edges, values, side="right"), minlength=len(edges) + 1)
+
+
+def _class_labels(edges: np.ndarray) -> list[str]:
+    if not len(edges):
+        return ["all"]
+    exact = (
+        decimals for decimals in range(9) if np.allclose(edges, np.round(edges, decimals), rtol=1e-9, atol=0)
+    )
+    decimals = next(exact, 9)
+    text = [format_number(float(edge), decimals) for edge in edges]
+    inner = [f"{low} to {high}" for low, high in pairwise(text)]
+    return [f"under {text[0]}", *inner, f"{text[-1]} or more"]
 
 
 def _decimals(spread: float) -> int:
@@ -396,7 +454,7 @@ def prior_predictive(posterior: Draws) -> Figure:
     low, high = np.quantile(draws, [0.05, 0.95])
     decimals = _decimals(draws.std())
     unit = "percent" if study.program.kpi.scale == "log" else study.program.kpi.effect_unit
-    said = f"{format_number(low, decimals, sign=True)} to {format_number(high, decimals, sign=True)} {unit}"
+    said = f"{format_number(low, decimals, sign=True)} and {format_number(high, decimals, sign=True)} {unit}"
     title = f"Before the data, 9 in 10 effects were expected between {said}"
     with _style():
         canvas, axes = _new(2.8)
@@ -407,12 +465,8 @@ def prior_predictive(posterior: Draws) -> Figure:
 
 
 def _mark_study(axes: Axes, study: Study) -> None:
-    target = float(_shown(np.array([study.target]), study)[0])
-    axes.axvline(0, color=SOFT, linewidth=1.2)
-    axes.axvline(target, color=GOOD, linewidth=1.4, linestyle="--")
-    for x, text, color in ((0.0, "no effect", SOFT), (target, "target", GOOD)):
-        axes.annotate(text, (x, 1), xycoords=("data", "axes fraction"), xytext=(0, 3), textcoords="offset points",
-                      ha="center", fontsize=8.5, color=color)  # fmt: skip
+    _thousands(axes)
+    _no_effect_and_target(axes, float(_shown(np.array([study.target]), study)[0]))
     axes.set_yticks([])
     axes.set_ylabel("")
     axes.spines["left"].set_visible(False)
@@ -501,16 +555,31 @@ def diagnostics(posterior: Draws) -> Figure:
         f"The {draws.sizes['chain']} chains disagree (R-hat {rhat:.3f})"
     )  # fmt: skip
     with _style():
-        plot = az.plot_trace_dist(
+        plot = az.plot_rank_dist(
             posterior.idata,
             var_names=["effect"],
             backend="matplotlib",
-            figure_kwargs={"figsize": (WIDTH, 2.8)},
+            figure_kwargs={"figsize": (WIDTH, 2.8), "dpi": DPI},
+            visuals={"dist": {"color": ACCENT}, "rank": {"color": ACCENT}, "label": False},
         )
         canvas = plot.viz["figure"].item()
         pyplot.close(canvas)
         FigureCanvasAgg(canvas)
         canvas.set_layout_engine("constrained")
+        _label_chains(canvas, posterior.study)
         return _figure(
-            canvas, "chains", title, f"{title}. Densities and traces of {draws.sizes['draw']:,} draws each."
-        )
+            canvas, "chains", title, f"{title}. Density of the effect and ranks of {draws.sizes['draw']:,} draws, "
+            "one line for each chain."
+        )  # fmt: skip
+
+
+def _label_chains(canvas: Canvas, study: Study) -> None:
+    kpi, (density, ranks) = study.program.kpi, canvas.axes
+    density.set_xlabel("\n".join(textwrap.wrap(f"effect on {kpi.label} ({kpi.effect_unit}), by chain", 44)))
+    _thousands(density)
+    ranks.set_xlabel("place of a draw among all chains' draws, 0 to 1")
+    ranks.set_ylabel("a chain's share\nless the expected")
+    for axes in canvas.axes:
+        axes.xaxis.label.set_fontsize(9.5)
+        axes.yaxis.label.set_fontsize(9.5)
+        axes.tick_params(labelsize=9)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,6 +115,26 @@ class Statistic:
         return self.p, -abs(self.observed - float(self.replicated.mean())) / spread
 
 
+def skewness(values: Floats) -> float:
+    """Moment skewness; 0 where all values are one."""
+    return 0.0 if np.ptp(values) == 0 else float(stats.skew(values))
+
+
+def _variance(values: Floats) -> float:
+    return float(values.var(ddof=1))
+
+
+def _zeros(values: Floats) -> float:
+    return float((values == 0).mean())
+
+
+SHAPES: dict[str, dict[str, Callable[[Floats], float]]] = {
+    "gaussian": {"sd": lambda values: _variance(values) ** 0.5, "skewness": skewness},
+    "binary": {},
+    "count": {"variance": _variance, "zeros": _zeros},
+}
+
+
 def predictive(posterior: Posterior) -> tuple[Statistic, ...]:
     """Statistics of the data beside those of data sets replicated from the posterior.
 
@@ -147,14 +167,9 @@ def _statistics(y: Floats, units: Units, groups: dict[str, np.ndarray]) -> dict[
     scale = 100 if units.family == "binary" else 1
     for name, rows in groups.items():
         found["mean", name] = scale * float(y[rows].mean())
-    for name in ARMS:
-        values = y[groups[name]]
-        if units.family == "gaussian":
-            found["sd", name] = float(values.std(ddof=1))
-            found["skewness", name] = skewness(values)
-        elif units.family == "count":
-            found["variance", name] = float(values.var(ddof=1))
-            found["zeros", name] = float((values == 0).mean())
+    for family, statistic in SHAPES[units.family].items():
+        for name in ARMS:
+            found[family, name] = statistic(y[groups[name]])
     return found
 
 
@@ -247,11 +262,6 @@ def _shape(found: tuple[Statistic, ...]) -> Check:
         power="skewness beyond about "
         f"{np.quantile(worst.replicated, 0.005):.2g} to {np.quantile(worst.replicated, 0.995):.2g}",
     )
-
-
-def skewness(values: Floats) -> float:
-    """Moment skewness; 0 where all values are one."""
-    return 0.0 if np.ptp(values) == 0 else float(stats.skew(values))
 
 
 def mean_despite_skewness(posterior: Posterior) -> Check:

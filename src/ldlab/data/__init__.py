@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import numpy as np
 import pandas as pd
 
@@ -26,6 +28,7 @@ def load_study(program: Program) -> Study:
     seen = frame[frame["outcome"].notna()].reset_index(drop=True)
     _arms_can_be_shown(seen, program)
     cut_off = program.data.cut_off or (periods[-1] if periods else None)
+    _too_early_can_be_told(cut_off, program)
     return Study(
         program=program,
         frame=seen,
@@ -101,6 +104,16 @@ def _arms_can_be_shown(frame: pd.DataFrame, program: Program) -> None:
                         f"no {names[arm]} rows {when} the first start",
                         "rows before and after in each arm",
                     )
+    faults.stop_if_any()
+
+
+def _too_early_can_be_told(cut_off: dt.date | int | None, program: Program) -> None:
+    early, faults = program.agreement.too_early_before, Faults(source_name(program))
+    if early is None or type(early) is type(cut_off):
+        return
+    found = "no data.cut_off" if cut_off is None else f"data up to {cut_off}"
+    hint = "Give data.cut_off, the day up to which the data are complete."
+    faults.add("agreement.too_early_before", f"{early}, and {found}", "something to compare it with", hint)
     faults.stop_if_any()
 
 
