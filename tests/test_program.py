@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ldlab.program import InputError, json_schema, load_program, load_programs
-from ldlab.program.reading import parse_yaml
+from ldlab.program.strict_yaml import parse_yaml
 from tests.projects import REPOSITORY, make_project, write_program
 
 COSTS = {

@@ -165,7 +165,7 @@ def _new(options: argparse.Namespace) -> int:
     from ldlab.data.draft import draft_program
     from ldlab.data.read import read_files
     from ldlab.program import Fault, InputError
-    from ldlab.program.model import PROGRAM_ID
+    from ldlab.program.sections import PROGRAM_ID
 
     root = _root(options)
     if not re.match(PROGRAM_ID, options.name):

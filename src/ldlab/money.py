@@ -7,7 +7,7 @@ from scipy import stats
 
 from ldlab.estimate import Estimate, Money
 from ldlab.program import Program
-from ldlab.program.model import ValueOfUnit
+from ldlab.program.sections import ValueOfUnit
 
 DRAWS = 20_000
 

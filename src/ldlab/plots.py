@@ -580,6 +580,6 @@ def _label_chains(canvas: Canvas, study: Study) -> None:
     ranks.set_xlabel("place of a draw among all chains' draws, 0 to 1")
     ranks.set_ylabel("a chain's share\nless the expected")
     for axes in canvas.axes:
-        axes.xaxis.label.set_fontsize(9.5)
-        axes.yaxis.label.set_fontsize(9.5)
+        for label in (axes.xaxis.label, axes.yaxis.label):
+            label.set(fontsize=9.5, color=SOFT)
         axes.tick_params(labelsize=9)

@@ -1,13 +1,7 @@
 """YAML -> Program: what was wanted, agreed, done and measured; and Study, a program with its checked data."""
 
 from ldlab.program.faults import Fault, InputError, LdlabError, did_you_mean, shorten
-from ldlab.program.model import (
-    PERCENT_OF_BASELINE,
-    PERCENTAGE_POINTS,
-    Objectives,
-    Program,
-    json_schema,
-)
+from ldlab.program.model import Objectives, Program, json_schema
 from ldlab.program.reading import (
     load_objectives,
     load_program,
@@ -15,6 +9,7 @@ from ldlab.program.reading import (
     program_files,
     project_root,
 )
+from ldlab.program.sections import PERCENT_OF_BASELINE, PERCENTAGE_POINTS
 from ldlab.program.study import Study
 
 __all__ = [

@@ -8,38 +8,18 @@ import json
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from ldlab.program.faults import Fault, InputError, did_you_mean, shorten
-from ldlab.program.model import PROGRAM_ID, Objectives, Program
+from ldlab.program.model import Objectives, Program
+from ldlab.program.sections import PROGRAM_ID
+from ldlab.program.strict_yaml import Document, Where, dotted, parse_yaml
 
-SIZE_CAP = 256 * 1024
 OBJECTIVES_FILE = "objectives.yaml"
 PROJECT_VARIABLE = "LDLAB_PROJECT"
-_INT = re.compile(r"^[-+]?(0|[1-9][0-9]*)$")
-_FLOAT = re.compile(r"^[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+)$")
-_WORDS: dict[str, bool | None] = {"true": True, "false": False, "null": None, "~": None, "": None}
-Where = tuple[str | int, ...]
-
-
-@dataclass(frozen=True)
-class Document:
-    """A parsed YAML file: its value, and the line of every key and item."""
-
-    value: Any
-    lines: dict[Where, int]
-
-    def line(self, where: Sequence[str | int]) -> int | None:
-        """Line of a place, or of the nearest place above it."""
-        place = tuple(where)
-        while place and place not in self.lines:
-            place = place[:-1]
-        return self.lines.get(place)
 
 
 def project_root(start: Path | None = None) -> Path:
@@ -72,99 +52,6 @@ def project_root(start: Path | None = None) -> Path:
     )
 
 
-def parse_yaml(text: str, file: str) -> Document:
-    """Parse strict YAML: plain maps, lists, text, numbers, true/false, null.
-
-    ``NO``, ``012`` and ``12:30`` stay text; dates stay text until a field asks for a date.
-
-    Raises
-    ------
-    InputError
-        On tags, anchors, aliases, duplicate keys, several documents or a syntax error.
-    """
-    faults: list[Fault] = []
-    if len(text.encode()) > SIZE_CAP:
-        raise InputError(
-            [
-                Fault(
-                    file, None, "file", f"{len(text.encode()) // 1024} KiB", f"at most {SIZE_CAP // 1024} KiB"
-                )
-            ]
-        )
-    try:
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            line = event.start_mark.line + 1 if event.start_mark else None
-            if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-                faults.append(Fault(file, line, "YAML", "an anchor or alias", "the value written out"))
-            elif tag := getattr(event, "tag", None):
-                faults.append(Fault(file, line, "YAML", f"the tag {tag}", "plain values; tags can run code"))
-        if faults:
-            raise InputError(faults)
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise InputError(
-            [
-                Fault(
-                    file,
-                    mark.line + 1 if mark else None,
-                    "YAML",
-                    problem,
-                    "readable YAML",
-                    "Indent with spaces, and quote text that holds ': ' or starts with a special character.",
-                )
-            ]
-        ) from error
-    lines: dict[Where, int] = {}
-    value = _construct(node, (), lines, faults, file) if node is not None else None
-    if faults:
-        raise InputError(faults)
-    return Document(value, lines)
-
-
-def _construct(node: yaml.Node, where: Where, lines: dict[Where, int], faults: list[Fault], file: str) -> Any:
-    lines.setdefault(where, node.start_mark.line + 1)
-    if isinstance(node, yaml.MappingNode):
-        result: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            key, line = str(key_node.value), key_node.start_mark.line + 1
-            if not isinstance(key_node, yaml.ScalarNode):
-                faults.append(Fault(file, line, "YAML", "a key that is a list or map", "a word as the key"))
-                continue
-            if key in result:
-                faults.append(
-                    Fault(
-                        file,
-                        line,
-                        _dotted((*where, key)),
-                        "the key a second time",
-                        f"each key once (first on line {lines[(*where, key)]})",
-                    )
-                )
-                continue
-            lines[(*where, key)] = line
-            result[key] = _construct(value_node, (*where, key), lines, faults, file)
-        return result
-    if isinstance(node, yaml.SequenceNode):
-        return [_construct(item, (*where, i), lines, faults, file) for i, item in enumerate(node.value)]
-    return _scalar(str(node.value), plain=getattr(node, "style", None) is None)
-
-
-def _scalar(text: str, *, plain: bool) -> str | int | float | bool | None:
-    if not plain:
-        return text
-    if text in _WORDS:
-        return _WORDS[text]
-    if _INT.match(text):
-        return int(text)
-    return float(text) if _FLOAT.match(text) else text
-
-
-def _dotted(where: Iterable[str | int]) -> str:
-    return ".".join(str(part) for part in where) or "file"
-
-
 def _section_schema(model: type[BaseModel], where: Where) -> dict[str, Any]:
     """The JSON Schema of the section at ``where``."""
     schema = model.model_json_schema()
@@ -188,7 +75,7 @@ def _fault(error: Any, model: type[BaseModel], document: Document, file: str) ->
     where: Where = tuple(part for part in error["loc"] if not _is_union_arm(part))
     if error["type"] == "ldlab":
         where = (*where, *error["ctx"]["at"])
-    line, field = document.line(where), _dotted(where)
+    line, field = document.line(where), dotted(where)
     if error["type"] == "extra_forbidden":
         known = list(_section_schema(model, where[:-1]).get("properties", {}))
         return Fault(
@@ -336,7 +223,7 @@ def _left_to_write(document: Document, shown: str) -> list[Fault]:
             yield where
 
     places = walk(document.value, ())
-    return [Fault(shown, document.line(w), _dotted(w), "a TODO", "what only you can say") for w in places]
+    return [Fault(shown, document.line(w), dotted(w), "a TODO", "what only you can say") for w in places]
 
 
 def load_objectives(root: Path) -> Objectives | None:

@@ -10,7 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from ldlab.program.model import PERCENT_OF_BASELINE, Amount, Program
+from ldlab.program.model import Program
+from ldlab.program.sections import PERCENT_OF_BASELINE, Amount
 
 
 @dataclass(frozen=True, repr=False)

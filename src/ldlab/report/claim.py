@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from ldlab.estimate import GRADES, Check, Claim, Decision, Estimate, Grade, Money, Verdict, format_chance
 from ldlab.program import PERCENT_OF_BASELINE, Program, Study
-from ldlab.program.model import Agreement
+from ldlab.program.sections import Agreement
 
 CEILING: dict[str, Grade] = {
     "randomised": "A",

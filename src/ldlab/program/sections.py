@@ -1,0 +1,410 @@
+"""The sections of a program file: pydantic models, closed to unknown keys."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, Strict, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+DESIGNS = ("randomised", "staggered", "two_group_before_after", "observational", "before_after")
+PANEL_DESIGNS = ("staggered", "two_group_before_after", "before_after")
+ANALYSES = ("ab_test", "diff_in_diff", "bayes_impact")
+NOTEBOOKS_BY_DESIGN: dict[str, tuple[str, ...]] = {
+    "randomised": ("ab_test", "bayes_impact"),
+    "staggered": ("diff_in_diff",),
+    "two_group_before_after": ("diff_in_diff", "bayes_impact"),
+    "observational": ("bayes_impact",),
+    "before_after": ("diff_in_diff",),
+}
+ALLOWED_BY_DESIGN: dict[str, tuple[str, ...]] = NOTEBOOKS_BY_DESIGN
+LEAD_BY_DESIGN = {design: names[0] for design, names in NOTEBOOKS_BY_DESIGN.items()}
+PERCENT_OF_BASELINE = "percent of baseline"
+PERCENTAGE_POINTS = "percentage points"
+PROGRAM_ID = r"^[a-z0-9][a-z0-9_-]{0,63}$"
+RESERVED_IDS = ("portfolio", "objectives", "program")
+
+Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
+Positive = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Strict(), Field(gt=0, lt=1)]
+Text = Annotated[str, Field(min_length=1, max_length=600)]
+Period = dt.date | Annotated[int, Strict()]
+
+Design_kind = Literal["randomised", "staggered", "two_group_before_after", "observational", "before_after"]
+Analysis = Literal["ab_test", "diff_in_diff", "bayes_impact"]
+ValueType = Literal["continuous", "binary", "count", "rate", "ordinal", "duration"]
+DecisionWord = Literal["scale", "continue", "fix", "test further", "stop", "too early"]
+Grade = Literal["A", "B", "C", "D", "E"]
+
+
+def refuse(expected: str, found: object = None, *, at: tuple[str, ...] = ()) -> PydanticCustomError:
+    """The error a validator raises: what was expected, what was found, and where below the validated section."""
+    return PydanticCustomError("ldlab", "{expected}", {"expected": expected, "found": found, "at": at})
+
+
+class Section(BaseModel):
+    """A part of a program file: frozen, and closed to keys that nobody defined."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True, populate_by_name=True)
+
+
+class Objective(Section):
+    """The business objective that the program serves, and its key result (OKR)."""
+
+    goal: Text = Field(description="The objective, as the business says it.")
+    key_result: Text = Field(description="The measurable key result, with its date.")
+    owner: Text = Field(description="Who answers for the objective.")
+    id: str | None = Field(
+        None,
+        pattern=PROGRAM_ID,
+        description="Name of the objective in params/objectives.yaml, if there is one.",
+    )
+
+
+class Amount(Section):
+    """A size of improvement with its unit; the direction is the KPI's."""
+
+    value: Positive = Field(description="How large an improvement, as a positive number.")
+    unit: Text = Field(description="The KPI's unit, or 'percent of baseline'.")
+
+
+class Kpi(Section):
+    """The key performance indicator that was agreed."""
+
+    column: Text = Field(description="The column that holds the KPI.")
+    label: Text = Field(description="What the KPI is called in a sentence, such as 'resolution time'.")
+    unit: Text = Field(
+        description="Unit of one value, such as 'minutes per ticket'; binary: 'percentage points'."
+    )
+    direction: Literal["increase", "decrease"] = Field(description="Which way is better.")
+    value_type: ValueType = Field(description="What kind of number the KPI is.")
+    owner: Text = Field(description="Who answers for the KPI's definition and data.")
+    smallest_effect_worth_having: Amount = Field(
+        description="The smallest improvement that would be worth the trouble."
+    )
+    target: Amount = Field(description="The improvement that was agreed as the target.")
+    exposure_column: Text | None = Field(
+        None,
+        description="For a rate: the column with the exposure (hours, tickets); the KPI column is the count.",
+    )
+    scale: Literal["as is", "log"] = Field(
+        "as is", description="'log' analyses the logarithm; effects are then percent changes."
+    )
+    measured: Text | None = Field(None, description="When the KPI was measured, in words, such as 'in 1978'.")
+
+    @model_validator(mode="after")
+    def _units_fit(self) -> Self:
+        if self.value_type == "binary" and self.unit != PERCENTAGE_POINTS:
+            raise refuse(f"'{PERCENTAGE_POINTS}' for a binary KPI", self.unit, at=("unit",))
+        if self.scale == "log" and self.value_type not in ("continuous", "duration"):
+            raise refuse("'log' only with value_type continuous or duration", self.value_type, at=("scale",))
+        if (self.value_type == "rate") != (self.exposure_column is not None):
+            raise refuse(
+                "exposure_column with value_type: rate, and only then",
+                self.exposure_column,
+                at=("value_type",),
+            )
+        allowed = [PERCENT_OF_BASELINE] if self.scale == "log" else [self.unit, PERCENT_OF_BASELINE]
+        for name, amount in (
+            ("target", self.target),
+            ("smallest_effect_worth_having", self.smallest_effect_worth_having),
+        ):
+            if amount.unit not in allowed:
+                raise refuse(" or ".join(f"'{unit}'" for unit in allowed), amount.unit, at=(name, "unit"))
+            if amount.unit == PERCENT_OF_BASELINE and self.direction == "decrease" and amount.value >= 100:
+                raise refuse("a fall of less than 100 percent", amount.value, at=(name, "value"))
+        if self.target.unit == self.smallest_effect_worth_having.unit and (
+            self.target.value < self.smallest_effect_worth_having.value
+        ):
+            raise refuse(
+                f"a target of at least the smallest effect worth having ({self.smallest_effect_worth_having.value:g})",
+                self.target.value,
+                at=("target", "value"),
+            )
+        return self
+
+    @property
+    def sign(self) -> int:
+        """+1 where more is better, -1 where less is."""
+        return 1 if self.direction == "increase" else -1
+
+    @property
+    def effect_unit(self) -> str:
+        """Unit in which effects on this KPI are reported."""
+        return "log points" if self.scale == "log" else self.unit
+
+
+class Skills(Section):
+    """What people could not do, and what they should be able to do after the program."""
+
+    gap: Text = Field(description="The skills gap, with how it was seen.")
+    learning_objective: Text = Field(description="What participants can do afterwards, measurably.")
+
+
+class Columns(Section):
+    """Names of the columns in the data."""
+
+    unit: Text = Field(description="Identifies the unit (a person, firm, team).")
+    treatment: Text | None = Field(None, description="1 for trained, 0 for not (or see treated_value).")
+    assignment: Text | None = Field(
+        None, description="Who was offered the program, 1 or 0; then the estimand is intention-to-treat."
+    )
+    period: Text | None = Field(None, description="Panel designs: the period, a whole number or an ISO date.")
+    start: Text | None = Field(
+        None, description="Panel designs: the unit's first trained period; empty (or 0) for never."
+    )
+    cluster: Text | None = Field(
+        None, description="The group in which training was given or errors are shared."
+    )
+    segment: Text | None = Field(None, description="The agreed segment for which effects are shown.")
+    covariates: tuple[Text, ...] = Field((), description="Baseline columns, measured before training.")
+
+
+class OtherChange(Section):
+    """Something else that changed at the same time."""
+
+    what: Text = Field(description="What changed, such as 'a new ticket form'.")
+    when: dt.date | Text = Field(union_mode="left_to_right", description="When it changed: a date, or words.")
+    who: Text = Field(description="Whom it touched: 'everyone', 'trained only', a site.")
+
+
+class Design(Section):
+    """How people came to be trained, and who they are compared with."""
+
+    kind: Design_kind = Field(description="The design; it sets the ceiling of the evidence grade.")
+    unit: Text = Field(description="One unit in the singular: 'agent', 'firm'.")
+    unit_plural: Text | None = Field(
+        None, description="The unit in the plural; default: the singular with an s."
+    )
+    population: Text = Field(description="The trained population in the plural, as the headline names it.")
+    columns: Columns
+    period: Text = Field("period", description="One period in the singular: 'week', 'year'.")
+    treated_value: str | int | bool | None = Field(
+        None, description="The treatment column's value for trained, if it is not 1."
+    )
+    control_value: str | int | bool | None = Field(
+        None, description="The treatment column's value for not trained, if it is not 0."
+    )
+    start_period: Period | None = Field(
+        None, description="First trained period, when it is the same for all (before/after designs)."
+    )
+    planned_treated_share: Share | None = Field(
+        None, description="Randomised: the share that was meant to be assigned to training."
+    )
+    other_changes: tuple[OtherChange, ...] = Field((), description="What else changed in the window.")
+    limits: tuple[Text, ...] = Field(
+        (),
+        max_length=3,
+        description="What this study cannot tell, in the owner's words; the page shows at most three.",
+    )
+
+    @property
+    def units(self) -> str:
+        """The unit in the plural."""
+        return self.unit_plural or f"{self.unit}s"
+
+    @model_validator(mode="after")
+    def _columns_fit_the_design(self) -> Self:
+        columns, kind = self.columns, self.kind
+        if (self.treated_value is None) != (self.control_value is None):
+            raise refuse("treated_value and control_value together, or neither")
+        if kind in PANEL_DESIGNS:
+            if columns.period is None:
+                raise refuse(f"columns.period, because the design is {kind}")
+            if kind == "staggered" and columns.start is None and columns.treatment is None:
+                raise refuse("columns.start (first trained period) or columns.treatment (0/1 by period)")
+            if (
+                kind == "two_group_before_after"
+                and columns.start is None
+                and (columns.treatment is None or self.start_period is None)
+            ):
+                raise refuse("columns.treatment with start_period, or columns.start")
+            if kind == "before_after" and columns.start is None and self.start_period is None:
+                raise refuse("start_period, or columns.start")
+            if columns.assignment is not None:
+                raise refuse("columns.assignment only with design randomised")
+        else:
+            for name in ("period", "start"):
+                if getattr(columns, name) is not None:
+                    raise refuse(f"no columns.{name}: design {kind} reads one row per {self.unit}", name)
+            if self.start_period is not None:
+                raise refuse(f"no start_period: design {kind} reads one row per {self.unit}")
+            if columns.treatment is None and columns.assignment is None:
+                raise refuse("columns.treatment (or columns.assignment)")
+        if self.planned_treated_share is not None and kind != "randomised":
+            raise refuse("planned_treated_share only with design randomised")
+        named = [columns.unit, columns.treatment, columns.assignment, columns.period, columns.start]
+        roles = [name for name in (*named, *columns.covariates) if name is not None]
+        twice = sorted({name for name in roles if roles.count(name) > 1})
+        if twice:
+            raise refuse("each column in one role only", ", ".join(twice))
+        return self
+
+
+class Data(Section):
+    """Where the data are. Paths are relative to the project folder."""
+
+    source: Text | None = Field(
+        None, description="A CSV, TSV, Parquet or JSON-lines file, or a glob of them."
+    )
+    query: Text | None = Field(
+        None, description="A SELECT in DuckDB's SQL instead of source; it may name files."
+    )
+    missing_values: tuple[str, ...] = Field((), description="Texts in a CSV that mean missing, such as NA.")
+    owner: Text | None = Field(None, description="Who answers for the extract.")
+    cut_off: dt.date | None = Field(None, description="Data are complete up to this date.")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.source is None) == (self.query is None):
+            raise refuse("either source or query")
+        return self
+
+
+class Window(Section):
+    """First and last period of the agreed observation window, both included."""
+
+    first: Period = Field(description="First period, as in the data (a date or a whole number).")
+    last: Period = Field(description="Last period, as in the data.")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if type(self.first) is not type(self.last):
+            raise refuse("first and last of one kind: two dates, or two whole numbers")
+        if self.first > self.last:  # type: ignore[operator]
+            raise refuse("first before last", f"{self.first} to {self.last}")
+        return self
+
+
+class RuleLine(Section):
+    """One line of the agreed decision rule. Lines are tried in order; the last has no condition."""
+
+    decision: DecisionWord
+    when: Literal["chance of target", "chance of gain", "chance of payback"] | None = None
+    at_least: Annotated[float, Strict(), Field(ge=0, le=1)] | None = None
+    below: Annotated[float, Strict(), Field(ge=0, le=1)] | None = None
+
+    @model_validator(mode="after")
+    def _one_bound(self) -> Self:
+        bounds = [self.at_least, self.below]
+        if self.when is None and bounds != [None, None]:
+            raise refuse("when: beside at_least or below")
+        if self.when is not None and (self.at_least is None) == (self.below is None):
+            raise refuse("either at_least or below, a chance between 0 and 1")
+        return self
+
+    def __str__(self) -> str:
+        if self.when is None:
+            return f"otherwise {self.decision}"
+        chance = {
+            "chance of target": "the chance of reaching the target",
+            "chance of gain": "the chance of any gain",
+            "chance of payback": "the chance that it pays back",
+        }[self.when]
+        bound = f"at least {self.at_least:.0%}" if self.at_least is not None else f"below {self.below:.0%}"
+        return f"{self.decision} if {chance} is {bound}"
+
+
+class Agreement(Section):
+    """What was agreed before the data were read."""
+
+    agreed_by: tuple[Text, ...] = Field(min_length=1, description="Who agreed.")
+    agreed_on: dt.date = Field(description="When, as an ISO date.")
+    decision_rule: tuple[RuleLine, ...] = Field(
+        min_length=1, description="Tried in order; the last is 'otherwise'."
+    )
+    observation_window: Window | None = Field(
+        None, description="Periods outside it are left out, and counted."
+    )
+    too_early_before: Period | None = Field(
+        None, description="Before this the effect cannot be expected yet."
+    )
+    minimum_grade: Grade = Field(
+        "C", description="Below this grade the rule may not say scale, continue or stop."
+    )
+
+    @field_validator("decision_rule")
+    @classmethod
+    def _ends_with_otherwise(cls, rule: tuple[RuleLine, ...]) -> tuple[RuleLine, ...]:
+        if rule[-1].when is not None or any(line.when is None for line in rule[:-1]):
+            raise refuse("conditions (when:) on all lines but the last, and none on the last")
+        return rule
+
+    def rule_in_words(self) -> str:
+        """The rule as one sentence."""
+        return "; ".join(str(line) for line in self.decision_rule)
+
+
+class CostItem(Section):
+    """One item of cost."""
+
+    item: Text
+    amount: NotNegative = Field(description="In the currency of costs.")
+    per: Literal["program", "participant"] = Field(description="Paid once, or for each participant.")
+
+
+class ValueOfUnit(Section):
+    """What one KPI unit of improvement is worth, for one participant over one year."""
+
+    amount: Positive = Field(description="Best guess, in the currency of costs.")
+    low: NotNegative | None = Field(None, description="Lower end of the 9-in-10 range.")
+    high: Positive | None = Field(None, description="Upper end of the 9-in-10 range.")
+    owner: Text = Field(description="Who answers for this number.")
+
+    @model_validator(mode="after")
+    def _range_holds_amount(self) -> Self:
+        if (self.low is None) != (self.high is None):
+            raise refuse("low and high together, or neither")
+        if self.low is not None and self.high is not None and not self.low <= self.amount <= self.high:
+            raise refuse("low <= amount <= high", f"{self.low} / {self.amount} / {self.high}")
+        return self
+
+
+class Costs(Section):
+    """What the program cost, fully loaded, and what an improvement is worth."""
+
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = Field(description="ISO code, such as EUR.")
+    items: tuple[CostItem, ...] = ()
+    participant_hours: NotNegative = Field(0.0, description="Hours of working time per participant.")
+    loaded_hourly_rate: NotNegative = Field(0.0, description="Cost of one working hour, with on-costs.")
+    participants: Annotated[int, Strict(), Field(gt=0)] | None = Field(
+        None, description="People trained; default: the trained units in the data."
+    )
+    owner: Text = Field(description="Who answers for the costs.")
+    value_of_unit: ValueOfUnit | None = None
+    horizon_years: Positive = Field(1.0, description="Years of benefit counted; one unless agreed otherwise.")
+
+
+class EffectPrior(Section):
+    """Normal prior for the effect, in KPI units."""
+
+    mean: Number = 0.0
+    sd: Positive
+
+
+class Priors(Section):
+    """Priors in KPI units; what is not given gets the documented default."""
+
+    effect: EffectPrior | None = Field(
+        None, description="Default: mean 0, sd the larger of twice the target and half the KPI's sd."
+    )
+    segment_sd: Positive | None = Field(
+        None,
+        description="Scale of the half-normal prior for how far segments differ; default: half the effect's sd.",
+    )
+
+
+class Analyses(Section):
+    """How to analyse."""
+
+    interval_level: Annotated[float, Strict(), Field(ge=0.5, le=0.99)] = Field(
+        0.9, description="Level of every interval on every page."
+    )
+    minimum_group_size: Annotated[int, Strict(), Field(ge=5)] = Field(
+        10, description="Groups with fewer units are never shown; at least 5."
+    )
+    seed: Annotated[int, Strict(), Field(ge=0, lt=2**31)] = Field(20250101, description="Seed of every draw.")
+    notebooks: tuple[Analysis, ...] | None = Field(None, min_length=1, description="Default: by design.")
+    lead: Analysis | None = Field(None, description="Which notebook leads the brief; default: by design.")
