@@ -11,6 +11,7 @@ import pytest
 
 from ldlab import did, plots
 from ldlab.estimate import Estimate
+from ldlab.plots import figure, samples
 from ldlab.program import Study
 from tests.studies import make_study
 
@@ -129,16 +130,16 @@ def test_text_from_data_is_not_read_as_mathematics() -> None:
 def test_classes_hold_the_minimum_group_of_each_arm() -> None:
     rng = np.random.default_rng(11)
     values = [np.append(rng.normal(size=200), 999.0), rng.normal(1, 1, size=60)]
-    edges = plots._classes(values, 10)
+    edges = samples._classes(values, 10)
     assert len(edges) > 2 and edges[-1] < 50, "the largest value cannot be read from the axis"
-    assert all(plots._counts(part, edges).min() >= 10 for part in values)
-    assert plots._class_labels(np.array([0.0, 2.5, 5.0])) == [
+    assert all(samples._counts(part, edges).min() >= 10 for part in values)
+    assert samples._class_labels(np.array([0.0, 2.5, 5.0])) == [
         "under 0.0",
         "0.0 to 2.5",
         "2.5 to 5.0",
         "5.0 or more",
     ]
-    assert plots._class_labels(plots._classes([np.zeros(40), np.zeros(40)], 10)) == ["all"]
+    assert samples._class_labels(samples._classes([np.zeros(40), np.zeros(40)], 10)) == ["all"]
 
 
 def test_a_unit_counts_once_in_a_panel() -> None:
@@ -172,7 +173,7 @@ def test_titles_keep_inside_the_saved_picture() -> None:
     for words in range(6, 40):
         canvas = plots.interval([estimate(1.2)], title="minutes per ticket " * words).canvas
         title = canvas._suptitle
-        assert title is not None and canvas.dpi == plots.DPI
+        assert title is not None and canvas.dpi == figure.DPI
         assert title.get_window_extent().x1 <= canvas.bbox.x1
 
 
@@ -180,7 +181,7 @@ def test_cohorts_and_cells_under_the_minimum_group_are_not_drawn() -> None:
     study = panel_study()
     frame = study.frame.copy()
     frame.loc[frame["unit"].isin([f"secret-{i}" for i in range(0, 15, 3)]), "start"] = 4.0
-    small = plots._cohort_means(make_study(frame, "staggered"), 10)
+    small = samples._cohort_means(make_study(frame, "staggered"), 10)
     assert [start for start, _ in small if not np.isnan(start)] == [2.0, 3.0]
 
 
@@ -205,6 +206,6 @@ def test_the_palette_survives_greyscale() -> None:
         red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
         return 0.299 * red + 0.587 * green + 0.114 * blue
 
-    assert abs(lightness(plots.ACCENT) - lightness(plots.PALE)) > 80
-    styles = {(line, marker) for _, line, marker in plots.COHORT_STYLES}
-    assert len(styles) == len(plots.COHORT_STYLES), "cohorts differ by line and marker, not by colour alone"
+    assert abs(lightness(figure.ACCENT) - lightness(figure.PALE)) > 80
+    styles = {(line, marker) for _, line, marker in figure.COHORT_STYLES}
+    assert len(styles) == len(figure.COHORT_STYLES), "cohorts differ by line and marker, not by colour alone"

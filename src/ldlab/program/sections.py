@@ -378,7 +378,7 @@ class Costs(Section):
 
 
 class EffectPrior(Section):
-    """Normal prior for the effect, in KPI units."""
+    """Normal prior for the effect, in KPI units (percentage points if binary, log points with scale: log)."""
 
     mean: Number = 0.0
     sd: Positive

@@ -1,0 +1,125 @@
+"""Figures of estimates: forests and event studies, against no effect and the agreed target."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from ldlab.estimate import Estimate
+from ldlab.plots.figure import (
+    ACCENT,
+    INK,
+    PALE,
+    SOFT,
+    Figure,
+    effect_label,
+    finished,
+    mark_no_effect_and_target,
+    new_axes,
+    said,
+    style,
+    thousands,
+)
+from ldlab.program import Study
+
+
+def interval(estimates: Sequence[Estimate], *, title: str, name: str = "effect") -> Figure:
+    """Estimates with their intervals, the leading one on top, with no effect and the target marked."""
+    with style():
+        canvas, axes = new_axes(1.5 + 0.5 * len(estimates))
+        _forest(axes, estimates)
+        alt = f"Effect in {estimates[0].shown_unit}. " + "; ".join(said(e) for e in estimates) + "."
+        return finished(canvas, name, title, alt)
+
+
+def _forest(axes: Axes, estimates: Sequence[Estimate]) -> None:
+    for row, e in enumerate(estimates):
+        low, value, high = e.shown(e.low), e.shown(e.value), e.shown(e.high)
+        leads = row == 0
+        axes.plot(
+            [low, high], [row, row], color=ACCENT if leads else PALE, linewidth=5, solid_capstyle="round"
+        )
+        axes.plot([value], [row], "o", markersize=9, markerfacecolor="white", markeredgewidth=2.5,
+                  markeredgecolor=ACCENT if leads else SOFT)  # fmt: skip
+    labels = ["\n".join(textwrap.wrap(e.term or e.method, 30)) for e in estimates]
+    axes.set_yticks(range(len(estimates)), labels)
+    axes.set_ylim(len(estimates) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlabel(effect_label(estimates[0]))
+    thousands(axes)
+    mark_no_effect_and_target(axes, estimates[0].shown(estimates[0].target))
+    beside = axes.secondary_yaxis("right")
+    numbers = [f"{e.format(e.value, sign=True)}\n{e.format(e.low, sign=True)} to {e.format(e.high, sign=True)}"
+               for e in estimates]  # fmt: skip
+    beside.set_yticks(range(len(estimates)), numbers)
+    beside.tick_params(axis="y", length=0, labelcolor=INK, labelsize=8.5)
+    beside.spines["right"].set_visible(False)
+
+
+def segments(estimates: Sequence[Estimate]) -> Figure | None:
+    """Effect by segment, the largest gain on top; None without segments."""
+    if not estimates:
+        return None
+    ordered = sorted(estimates, key=lambda e: -e.sign * e.value)
+    best, worst = ordered[0], ordered[-1]
+    apart = (best.low > worst.high) or (best.high < worst.low)
+    title = (
+        f"The effect differs between segments: most in {best.term}, least in {worst.term}"
+        if apart
+        else "The ranges of all segments overlap: no segment stands out"
+    )
+    return interval(ordered, title=title, name="segments")
+
+
+class EventTimes(Protocol):
+    """What :func:`event_study` reads of :class:`ldlab.did.EventStudy`."""
+
+    @property
+    def estimates(self) -> tuple[Estimate, ...]:
+        """By event time."""
+        ...
+
+    @property
+    def event_times(self) -> tuple[int, ...]:
+        """Periods since training began."""
+        ...
+
+
+def event_study(events: EventTimes | None, study: Study) -> Figure | None:
+    """Effect by periods since training began, the last period before it as zero; None without a comparison."""
+    if events is None:
+        return None
+    estimates, times = events.estimates, events.event_times
+    before = [e for e, time in zip(estimates, times, strict=True) if time < -1]
+    away = sum(not e.low <= 0 <= e.high for e in before)
+    last = estimates[-1]
+    title = (
+        (
+            f"Before training {away} of {len(before)} ranges exclude zero; "
+            if before
+            else "No period before training to test; "
+        )
+        + f"{times[-1]} {study.program.design.period}s after the start: {last.format(last.value, sign=True)} {last.shown_unit}"
+    )
+    with style():
+        canvas, axes = new_axes(3.6)
+        middle = [e.shown(e.value) for e in estimates]
+        ends = np.array([[e.shown(e.low), e.shown(e.high)] for e in estimates]).T
+        axes.axhline(0, color=SOFT, linewidth=1)
+        axes.axvline(-0.5, color=SOFT, linewidth=1, linestyle=":")
+        axes.vlines(times, ends[0], ends[1], color=PALE, linewidth=3.5)
+        axes.plot(times, middle, "o", color=ACCENT, markersize=5)
+        axes.plot([-1], [0], "o", markerfacecolor="white", markeredgecolor=SOFT, markersize=6)
+        axes.annotate("training starts", (-0.5, 1), xycoords=("data", "axes fraction"), xytext=(0, 3),
+                      textcoords="offset points", ha="center", fontsize=8.5, color=SOFT)  # fmt: skip
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlabel(f"{study.program.design.period}s since training began")
+        thousands(axes, "y")
+        axes.set_ylabel("\n".join(textwrap.wrap(effect_label(last), 34)))
+        alt = f"{title}. " + "; ".join(said(e) for e in (*before[-3:], *estimates[len(before) :][:6])) + "."
+        return finished(canvas, "event_study", title, alt)

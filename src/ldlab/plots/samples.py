@@ -1,0 +1,211 @@
+"""Figures of the data: trends, distributions, balance; in groups of at least the minimum size."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.ticker import MaxNLocator
+
+from ldlab.estimate import format_number
+from ldlab.plots.figure import (
+    ACCENT,
+    COHORT_STYLES,
+    MOST_ROWS,
+    NEVER_STYLE,
+    PALE,
+    SOFT,
+    Figure,
+    decimals_for,
+    finished,
+    new_axes,
+    style,
+    thousands,
+)
+from ldlab.program import Study
+
+
+def trends(study: Study) -> Figure:
+    """Mean KPI by cohort and period, starts marked; cohorts and cells under the minimum group are left out."""
+    minimum, kpi = study.program.analysis.minimum_group_size, study.program.kpi
+    cohorts = _cohort_means(study, minimum)
+    log = kpi.scale == "log"
+    with style():
+        canvas, axes = new_axes(3.8)
+        for rank, (start, means) in enumerate(cohorts):
+            color, line, marker = _cohort_style(rank, start)
+            label = "never trained" if np.isnan(start) else f"from {study.periods[int(start)]}"
+            values = np.exp(means) if log else means
+            x = _period_axis(study, means.index)
+            often = max(1, len(x) // 8)
+            axes.plot(
+                x,
+                values,
+                color=color,
+                linestyle=line,
+                marker=marker,
+                markersize=4,
+                markevery=often,
+                label=label,
+            )
+            if not np.isnan(start):
+                axes.axvline(
+                    _period_axis(study, [int(start)])[0], color=color, linestyle=line, linewidth=1, alpha=0.55
+                )
+        thousands(axes, "y")
+        axes.set_ylabel(
+            "\n".join(textwrap.wrap(f"{'geometric ' if log else ''}mean {kpi.label} ({kpi.unit})", 40))
+        )
+        axes.set_xlabel(study.program.design.period)
+        if not isinstance(study.periods[0], int):
+            canvas.autofmt_xdate(rotation=0, ha="center")
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend(frameon=False, fontsize=8.5, title="trained", alignment="left")
+        title = _trend_title(study, cohorts)
+        return finished(canvas, "trends", title, f"{title}. Mean by {study.program.design.period} for "
+                       f"{len(cohorts)} cohorts; vertical lines mark where training starts.")  # fmt: skip
+
+
+def _cohort_means(study: Study, minimum: int) -> list[tuple[float, pd.Series]]:
+    """Per start rank (NaN for never): mean outcome by period, without cells under the minimum group."""
+    found = []
+    for start, rows in study.frame.groupby("start", dropna=False):
+        cells = rows.groupby("period")["outcome"].agg(["mean", "size"])
+        means = cells.loc[cells["size"] >= minimum, "mean"]
+        if len(means) > 1:
+            found.append((float(np.asarray(start, dtype=float)), means))
+    return found
+
+
+def _cohort_style(rank: int, start: float) -> tuple[str, Any, str]:
+    """Colour, line and marker of a cohort; never two alike among 16, the never trained apart from all."""
+    if np.isnan(start):
+        return NEVER_STYLE
+    color, line, _ = COHORT_STYLES[rank % 4]
+    return color, line, COHORT_STYLES[(rank + rank // 4) % 4][2]
+
+
+def _period_axis(study: Study, ranks: Any) -> list[Any]:
+    return [study.periods[int(rank)] for rank in ranks]
+
+
+def _trend_title(study: Study, cohorts: list[tuple[float, pd.Series]]) -> str:
+    kpi = study.program.kpi
+    treated = study.frame[study.frame["arm"] == 1]
+    before, after = (treated.loc[treated["treated"] == flag, "outcome"].mean() for flag in (0, 1))
+    more = "higher" if after > before else "lower"
+    name = kpi.label[:1].upper() + kpi.label[1:]
+    title = f"{name} was {more} after training than before among {study.program.design.population}"
+    if any(np.isnan(start) for start, _ in cohorts):
+        return title + "; the never trained show what happened anyway"
+    return title
+
+
+def arms(study: Study) -> Figure:
+    """Share of each arm's units by class of the KPI; each class holds the minimum group in both arms.
+
+    The outer classes are open, so that no extreme value can be read. One value per unit: a panel's mean.
+    """
+    kpi, frame = study.program.kpi, study.frame
+    per_unit = (
+        frame.groupby("unit", sort=False)[["arm", "outcome"]].mean() if study.program.is_panel else frame
+    )
+    values = [per_unit.loc[per_unit["arm"] == arm, "outcome"].to_numpy(dtype=float) for arm in (0, 1)]
+    means = [float(part.mean()) for part in values]
+    decimals = decimals_for(np.concatenate(values).std())
+    unit = "log points" if kpi.scale == "log" else kpi.unit
+    said = f"{format_number(means[1], decimals)} against {format_number(means[0], decimals)} {unit}"
+    title = f"Mean {kpi.label}, trained against comparison: {said}"
+    with style():
+        if kpi.value_type == "binary":
+            canvas, axes = new_axes(2.0)
+            axes.barh(["comparison", "trained"], means, color=[PALE, ACCENT], height=0.55)
+            axes.set_xlabel(f"share with {kpi.label} (percent)")
+            return finished(canvas, "arms", title, f"{title}.")
+        edges = _classes(values, study.program.analysis.minimum_group_size)
+        labels, shares = _class_labels(edges), [100 * _counts(part, edges) / len(part) for part in values]
+        canvas, axes = new_axes(1.5 + 0.42 * len(labels))
+        rows = np.arange(len(labels))
+        axes.barh(rows - 0.19, shares[1], height=0.36, color=ACCENT, label="trained")
+        axes.barh(rows + 0.19, shares[0], height=0.36, color=PALE, label="comparison")
+        axes.set_yticks(rows, labels)
+        axes.set_ylim(len(labels) - 0.4, -0.6)
+        axes.tick_params(axis="y", length=0)
+        axes.set_xlabel(f"percent of each arm's {study.program.design.units}")
+        axes.set_ylabel("\n".join(textwrap.wrap(f"{kpi.label} ({unit})", 34)))
+        axes.legend(frameon=False)
+        listed = "; ".join(
+            f"{label} {trained:.0f}% against {comparison:.0f}%"
+            for label, comparison, trained in zip(labels, *shares, strict=True)
+        )
+        return finished(canvas, "arms", title, f"{title}. Share of trained against comparison: {listed}.")
+
+
+def _classes(values: Sequence[np.ndarray], minimum: int) -> np.ndarray:
+    """Inner edges of classes, at round numbers, such that every class holds ``minimum`` of each arm."""
+    pooled = np.concatenate(values)
+    low, high = np.quantile(pooled, [0.03, 0.97])
+    ticks = MaxNLocator(nbins=9, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+    kept: list[float] = []
+    for edge in ticks[(ticks > low) & (ticks < high)]:
+        trial = [*kept, float(edge)]
+        if min(_counts(part, np.array(trial))[-2] for part in values) >= minimum:
+            kept = trial
+    while kept and min(_counts(part, np.array(kept))[-1] for part in values) < minimum:
+        kept.pop()
+    return np.array(kept)
+
+
+def _counts(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Numbers below the first edge, between edges (the lower one included), and from the last one on."""
+    return np.bincount(np.searchsorted(edges, values, side="right"), minlength=len(edges) + 1)
+
+
+def _class_labels(edges: np.ndarray) -> list[str]:
+    if not len(edges):
+        return ["all"]
+    exact = (
+        decimals for decimals in range(9) if np.allclose(edges, np.round(edges, decimals), rtol=1e-9, atol=0)
+    )
+    decimals = next(exact, 9)
+    text = [format_number(float(edge), decimals) for edge in edges]
+    inner = [f"{low} to {high}" for low, high in pairwise(text)]
+    return [f"under {text[0]}", *inner, f"{text[-1]} or more"]
+
+
+def balance(table: pd.DataFrame) -> Figure | None:
+    """Standardised differences before training, the largest on top; None without covariates.
+
+    ``table`` is that of :func:`ldlab.checks.balance_table`; at most 30 rows are drawn.
+    """
+    if table.empty:
+        return None
+    shown = table.head(MOST_ROWS)
+    gaps = shown["standardised difference"].to_numpy(dtype=float)
+    largest = format_number(gaps[0], 2, sign=True)
+    title = f"Largest difference before training: {shown['covariate'].iloc[0]}, {largest} standard deviations"
+    with style():
+        canvas, axes = new_axes(1.4 + 0.26 * len(shown))
+        axes.axvspan(-0.25, 0.25, color="#eef1f4", zorder=0)
+        axes.axvline(0, color=SOFT, linewidth=1)
+        rows = np.arange(len(shown))
+        axes.hlines(rows, 0, gaps, color=PALE, linewidth=2)
+        axes.plot(gaps, rows, "o", color=ACCENT, markersize=6)
+        axes.set_yticks(
+            rows, [textwrap.shorten(str(name), 34, placeholder="…") for name in shown["covariate"]]
+        )
+        axes.set_ylim(len(shown) - 0.4, -0.6)
+        reach = max(0.3, 1.12 * float(np.nanmax(np.abs(gaps))))
+        axes.set_xlim(-reach, reach)
+        axes.tick_params(axis="y", length=0)
+        axes.set_xlabel("trained minus comparison (standard deviations); band: ±0.25")
+        listed = "; ".join(
+            f"{name} {format_number(gap, 2, sign=True)}"
+            for name, gap in zip(shown["covariate"], gaps, strict=True)
+        )
+        return finished(canvas, "balance", title, f"{title}. Standardised differences: {listed}.")
