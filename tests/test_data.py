@@ -94,6 +94,7 @@ def break_agents(**columns: Any) -> pd.DataFrame:
             {"design": {"columns": {"covariates": ["site"]}}},
             ["one value in every row"],
         ),
+        (break_agents(minutes="2025-01-06"), {}, ["dates or times", "expected numbers"]),
         (agents().iloc[:0], {}, ["no rows"]),
         (break_agents(agent=None), {}, ["without a unit"]),
     ],
@@ -257,6 +258,69 @@ def test_shipped_programs_pass_and_their_identifiers_are_known() -> None:
     assert [int(starts.isna().sum()), int((starts == 1).sum()), int((starts == 2).sum())] == [25, 19, 10]
     assert study.missing["without KPI"].sum() == 471 - 162
     assert len(identifiers(study.program)) == 157
+
+
+def test_covariates_with_our_own_column_names_take_no_role(tmp_path: Path) -> None:
+    project = make_project(tmp_path)
+    names = ["outcome", "segment", "cluster", "period", "start", "arm"]
+    write_table(project, agents().assign(**{name: range(40) for name in names}))
+    study = study_of(project, design={"columns": {"covariates": names}})
+    assert "cluster" not in study.frame and "segment" not in study.frame
+    assert study.covariates == tuple(f"{name} (covariate)" for name in names)
+    assert study.count()["clusters"] is None
+
+
+def test_dates_are_iso_or_refused(tmp_path: Path) -> None:
+    project, frame = make_project(tmp_path), panel()
+    american = [f"0{t}/01/2025" for t in frame["week"]]
+    write_table(project, frame.assign(week=american, start=None, trained=frame["start"].notna() * 1))
+    design = {"kind": "two_group_before_after", "period": "month", "start_period": "2025-01-03",
+              "columns": {"treatment": "trained", "period": "week"}}  # fmt: skip
+    assert "no date, such as '01/01/2025'" in refused(project, design=design)
+
+
+def test_a_treatment_that_contradicts_the_common_start_is_refused(tmp_path: Path) -> None:
+    project, frame = make_project(tmp_path), panel()
+    design = {"kind": "two_group_before_after", "period": "week", "start_period": 3,
+              "columns": {"treatment": "trained", "period": "week"}}  # fmt: skip
+    ever = frame["start"].notna()
+    write_table(project, frame.assign(trained=(ever & (frame["week"] >= 2)) * 1))
+    assert "values that change at other periods than 3" in refused(project, design=design)
+    for right in (ever * 1, (ever & (frame["week"] >= 3)) * 1):
+        write_table(project, frame.assign(trained=right))
+        assert study_of(project, design=design).frame.query("treated == 1")["period"].min() == 2
+
+
+def test_a_repeated_column_is_refused(tmp_path: Path) -> None:
+    project = make_project(tmp_path)
+    text = agents().assign(again=1.0).to_csv(index=False).replace("again", "minutes", 1)
+    (project / "data" / "table.csv").write_text(text)
+    assert "the column 'minutes' more than once" in refused(project)
+    write_table(project, agents().assign(minutes_1=1.0))
+    assert study_of(project).count()["treated"] == 20
+
+
+def test_percent_of_a_baseline_near_zero_is_refused(tmp_path: Path) -> None:
+    project = make_project(tmp_path)
+    write_table(project, agents().assign(minutes=[(-1) ** (i // 2) * (1 + i % 5) for i in range(40)]))
+    percent = {"target": {"value": 10.0, "unit": "percent of baseline"}}
+    assert "not clearly above zero" in refused(project, kpi=percent)
+
+
+def test_identifiers_are_units_and_small_clusters(tmp_path: Path) -> None:
+    project = make_project(tmp_path)
+    write_table(project, agents(60).assign(team=["Sales"] * 40 + ["T-small"] * 6 + ["Support"] * 14))
+    program = load_program(write_program(project, design={"columns": {"cluster": "team"}}), project)
+    assert {"a-000", "T-small"} < identifiers(program)
+    assert not {"Sales", "Support"} & identifiers(program)
+
+
+def test_those_offered_and_those_who_came_are_counted_apart(tmp_path: Path) -> None:
+    project = make_project(tmp_path)
+    write_table(project, agents(60).assign(came=[(i % 2) * (i < 40) for i in range(60)]))
+    study = study_of(project, design={"columns": {"assignment": "trained", "treatment": "came"}})
+    assert study.estimand == "ITT"
+    assert [study.count()[key] for key in ("treated", "comparison", "attended")] == [30, 30, 20]
 
 
 def test_too_early_needs_a_day_to_compare_with(tmp_path: Path) -> None:

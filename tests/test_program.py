@@ -65,6 +65,23 @@ def test_a_minimal_file_gets_the_documented_defaults(tmp_path: Path) -> None:
         ),
         ({"design": {"columns": {"period": "week"}}}, ["one row per agent"]),
         ({"design": {"kind": "staggered"}}, ["columns.period"]),
+        (
+            {"design": {"columns": {"covariates": ["minutes"]}}},
+            ["kpi.column", "not also design.columns.covariates"],
+        ),
+        ({"kpi": {"column": "trained"}}, ["kpi.column", "not also design.columns.treatment"]),
+        (
+            {"design": {"columns": {"segment": "agent"}}},
+            ["design.columns.segment", "not also design.columns.unit"],
+        ),
+        (
+            {"agreement": {"observation_window": {"first": 1, "last": 3}}},
+            ["agreement.observation_window", "no periods"],
+        ),
+        (
+            {"design": {"treated_value": "x", "control_value": "x"}},
+            ["design.control_value", "two different values"],
+        ),
         ({"title": 5}, ["title", "valid string"]),
         ({"data": {"query": "select 1"}}, ["data", "either source or query"]),
     ],

@@ -372,6 +372,47 @@ def test_a_brief_refuses_results_of_another_program_file(tmp_path: Path) -> None
         page_of(project)
 
 
+def test_a_brief_refuses_results_from_different_data(tmp_path: Path) -> None:
+    project = saved_project(tmp_path, -3.0, [PASSED])
+    result = load_result(project / "outputs/tickets/ab_test/estimate.json")
+    inputs = {**result.inputs, "data_sha256": "e" * 64}
+    other = result.model_copy(update={"notebook": "bayes_impact", "inputs": inputs})
+    save(other, "outputs/tickets/bayes_impact", root=project)
+    with pytest.raises(LdlabError, match="ab_test and bayes_impact read different data"):
+        page_of(project)
+
+
+def test_nothing_is_saved_outside_the_project(tmp_path: Path) -> None:
+    project = saved_project(tmp_path / "inside", -3.0, [PASSED])
+    result = load_result(project / "outputs/tickets/ab_test/estimate.json")
+    with pytest.raises(LdlabError, match="inside the project"):
+        save(result, "../escaped", root=project)
+    assert not (tmp_path / "escaped").exists()
+
+
+def test_an_offer_is_called_an_offer_and_costs_what_those_who_came_cost() -> None:
+    of = study(costs=merged(COSTS, {"participants": None}))
+    n = {"treated": 20, "comparison": 20, "clusters": None, "observations": 40, "attended": 10}
+    offered = estimate(2.0, of=of, n=n, estimand="ITT")
+    assert claim(offered, [PASSED], of).sentence.startswith(f"Offering {of.program.title} raised")
+    money = payback(of.program, offered)
+    # cost of the 10 who came: 1,000 + 10 x 50 + 10 x 320 = 4,700; benefit of the 20 offered: 20 x 2.0 x 500
+    assert money is not None and money.cost == 4700.0
+    assert money.net == pytest.approx(20_000 - 4_700, rel=0.01)
+
+
+def test_a_failed_needed_check_stands_in_the_claim() -> None:
+    missing = FAILED.model_copy(update={"name": "missing KPI"})
+    assert claim(estimate(2.0), [missing], study()).sentence.endswith(
+        "But a needed check failed: missing KPI."
+    )
+
+
+def test_checks_and_estimates_that_do_not_apply_are_left_out() -> None:
+    result = conclude(study(), "ab_test", [estimate(1.0), None], [PASSED, None])
+    assert result.checks == (PASSED,) and len(result.estimates) == 1
+
+
 def test_without_its_leading_result_the_brief_says_so(tmp_path: Path) -> None:
     project = saved_project(tmp_path, -3.0, [PASSED])
     (project / "outputs/tickets/ab_test.failed").mkdir()

@@ -85,9 +85,16 @@ def _positive(text: str) -> int:
 
 
 def _root(options: argparse.Namespace) -> Path:
-    from ldlab.program import project_root
+    from ldlab.program import Fault, InputError, project_root
 
-    return options.project.resolve() if options.project else project_root()
+    if options.project is None:
+        return project_root()
+    root = options.project.resolve()
+    if not (root / "params").is_dir():
+        raise InputError(
+            [Fault("command", None, "--project", f"'{options.project}'", "a folder that holds params/")]
+        )
+    return root
 
 
 def _checked_programs(options: argparse.Namespace) -> list[Study]:
@@ -165,7 +172,7 @@ def _new(options: argparse.Namespace) -> int:
     from ldlab.data.draft import draft_program
     from ldlab.data.read import read_files
     from ldlab.program import Fault, InputError
-    from ldlab.program.sections import PROGRAM_ID
+    from ldlab.program.sections import PROGRAM_ID, RESERVED_IDS
 
     root = _root(options)
     if not re.match(PROGRAM_ID, options.name):
@@ -179,6 +186,10 @@ def _new(options: argparse.Namespace) -> int:
                     "lower-case letters, digits, - and _, no dots or slashes",
                 )
             ]
+        )
+    if options.name in RESERVED_IDS:
+        raise InputError(
+            [Fault("command", None, "NAME", f"'{options.name}'", "a name that ldlab does not use itself")]
         )
     target = root / "params" / f"{options.name}.yaml"
     if target.exists():

@@ -48,8 +48,8 @@ class Estimate(Noun):
     low, high, level
         The interval and its level; equal-tailed.
     n
-        Numbers of treated and comparison units, clusters, observations; None where it does not apply or is
-        suppressed.
+        Numbers of treated and comparison units, clusters, observations (intention-to-treat: ``treated`` were
+        offered, ``attended`` of them came); None where it does not apply or is suppressed.
     p_gain, p_target, p_negligible
         Chance of any gain; of reaching ``target``; of an effect smaller than ``smallest`` either way.
         From the t or normal distribution (a flat prior's posterior) or from draws.
@@ -256,8 +256,9 @@ class Money(Noun):
     ----------
     cost, cost_of_time
         Full cost, and the part of it that is participants' working time.
-    participants
-        People (units) trained, for whom cost and benefit are counted.
+    participants, beneficiaries
+        People (units) trained, whose cost is counted; and those whose benefit is: the same, but for an
+        intention-to-treat effect, which is an average over everyone who was offered the program.
     net, net_low, net_high, level
         Net benefit: mean, and interval at the program's level; effect and value of a unit both uncertain.
         None where the program file gives no value of a KPI unit.
@@ -271,6 +272,7 @@ class Money(Noun):
     cost: float
     cost_of_time: float
     participants: int
+    beneficiaries: int
     owner: str
     level: float
     horizon_years: float
@@ -292,7 +294,11 @@ class Money(Noun):
             ("net benefit", f"{low} to {high} ({level_in_words(self.level)})"),
             ("chance it pays back", format_chance(self.p_payback)),
             ("breaks even at", f"{format_number(self.break_even, 2, sign=True)} {self.break_even_unit}"),
-            ("counted", f"{self.participants:,} participants, {self.horizon_years:g} year(s) of benefit"),
+            (
+                "counted",
+                f"cost of {self.participants:,} participants; {self.horizon_years:g} year(s) of benefit for "
+                f"{self.beneficiaries:,}",
+            ),
         ]
 
     def amount(self, value: float) -> str:

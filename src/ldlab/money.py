@@ -37,27 +37,31 @@ def payback(program: Program, estimate: Estimate) -> Money | None:
     Parameters
     ----------
     program
-        Its ``costs`` are used; ``costs.participants`` defaults to the trained units with a KPI.
+        Its ``costs`` are used; ``costs.participants`` defaults to the trained units with a KPI. For an
+        intention-to-treat effect cost is that of those who attended, benefit that of all who were offered.
     estimate
         The estimate that leads; its effect is counted for every participant.
     """
     costs = program.costs
     if costs is None:
         return None
-    participants = costs.participants or estimate.n.get("treated") or 0
+    treated = estimate.n.get("treated") or 0
+    participants = costs.participants or estimate.n.get("attended") or treated
+    beneficiaries = treated if estimate.estimand == "ITT" else participants
     cost, time = full_cost(program, participants)
     money = Money(
         currency=costs.currency,
         cost=cost,
         cost_of_time=time,
         participants=participants,
+        beneficiaries=beneficiaries,
         owner=costs.owner,
         level=estimate.level,
         horizon_years=costs.horizon_years,
     )
-    if costs.value_of_unit is None or not participants:
+    if costs.value_of_unit is None or not beneficiaries:
         return money
-    person_years = participants * costs.horizon_years
+    person_years = beneficiaries * costs.horizon_years
     net = _improvements(program, estimate) * person_years * _values(program, costs.value_of_unit) - cost
     tail = (1 - estimate.level) / 2
     low, high = np.quantile(net, [tail, 1 - tail])

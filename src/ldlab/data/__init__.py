@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 
 import numpy as np
 import pandas as pd
 
 from ldlab.data.contract import Faults, checked_frame
 from ldlab.data.read import read_table, source_name
-from ldlab.program import Program, Study
+from ldlab.program import PERCENT_OF_BASELINE, Program, Study
 
 __all__ = ["identifiers", "load_study", "read_table"]
 
@@ -29,11 +30,13 @@ def load_study(program: Program) -> Study:
     _arms_can_be_shown(seen, program)
     cut_off = program.data.cut_off or (periods[-1] if periods else None)
     _too_early_can_be_told(cut_off, program)
+    baseline = _baseline(seen, covariates, program)
+    _percent_has_a_base(baseline, seen, program)
     return Study(
         program=program,
         frame=seen,
         covariates=covariates,
-        baseline=_baseline(seen, covariates, program),
+        baseline=baseline,
         missing=missing,
         left_out=tuple(left_out),
         periods=periods,
@@ -43,11 +46,19 @@ def load_study(program: Program) -> Study:
 
 
 def identifiers(program: Program) -> frozenset[str]:
-    """Every unit and cluster id in a program's data, as text: what no published file may hold."""
+    """What no published file may hold, as text: every unit's id, and the ids of clusters of few units.
+
+    A cluster of at least the minimum group size is no person, and its name may be an ordinary word; a segment's
+    name is shown on purpose.
+    """
     raw, _ = read_table(program)
     columns = program.design.columns
-    named = [name for name in (columns.unit, columns.cluster) if name is not None and name in raw.columns]
-    return frozenset(str(value) for name in named for value in raw[name].dropna().unique())
+    ids = {str(value) for value in raw[columns.unit].dropna().unique()}
+    if columns.cluster is None or columns.cluster == columns.segment:
+        return frozenset(ids)
+    sizes = raw.groupby(columns.cluster)[columns.unit].nunique()
+    small = sizes.index[sizes < program.analysis.minimum_group_size]
+    return frozenset(ids | {str(value) for value in small})
 
 
 def _missing(frame: pd.DataFrame, covariates: tuple[str, ...]) -> pd.DataFrame:
@@ -104,6 +115,18 @@ def _arms_can_be_shown(frame: pd.DataFrame, program: Program) -> None:
                         f"no {names[arm]} rows {when} the first start",
                         "rows before and after in each arm",
                     )
+    faults.stop_if_any()
+
+
+def _percent_has_a_base(baseline: float, frame: pd.DataFrame, program: Program) -> None:
+    """Refuse 'percent of baseline' where the baseline is not clearly above zero."""
+    kpi, faults = program.kpi, Faults(source_name(program))
+    error = float(frame["outcome"].std()) / math.sqrt(max(frame["unit"].nunique() / 2, 1))
+    in_percent = PERCENT_OF_BASELINE in (kpi.target.unit, kpi.smallest_effect_worth_having.unit)
+    if in_percent and kpi.scale != "log" and not baseline > 2 * error:
+        found = f"a baseline of {baseline:.3g} {kpi.unit}, not clearly above zero"
+        hint = f"Give target and smallest effect in {kpi.unit}."
+        faults.add("kpi.target", found, "a baseline that a percentage can refer to", hint)
     faults.stop_if_any()
 
 

@@ -14,6 +14,18 @@ from ldlab.data.read import source_name
 from ldlab.program import Fault, InputError, Program, did_you_mean, shorten
 
 MOST_LEVELS = 30
+CANONICAL = {
+    "unit",
+    "arm",
+    "treated",
+    "outcome",
+    "cluster",
+    "segment",
+    "count",
+    "exposure",
+    "period",
+    "start",
+}
 
 
 @dataclass
@@ -129,6 +141,9 @@ def _clusters(raw: pd.DataFrame, column: str, faults: Faults) -> pd.Series:
 
 def _numeric(raw: pd.DataFrame, column: str, faults: Faults) -> pd.Series:
     values = raw[column]
+    if pd.api.types.is_datetime64_any_dtype(values) or pd.api.types.is_timedelta64_dtype(values):
+        faults.add(column, "dates or times", "numbers")
+        return pd.Series(np.nan, index=values.index)
     if pd.api.types.is_bool_dtype(values):
         return values.astype(float)
     if pd.api.types.is_numeric_dtype(values):
@@ -154,7 +169,8 @@ def _outcome(raw: pd.DataFrame, program: Program, frame: pd.DataFrame, faults: F
     values = _numeric(raw, kpi.column, faults)
     seen = values.dropna()
     if not len(seen):
-        faults.add(kpi.column, "no value at all", "a KPI in at least some rows")
+        if not any(fault.field == kpi.column for fault in faults.found):
+            faults.add(kpi.column, "no value at all", "a KPI in at least some rows")
         return values
     if kpi.value_type == "binary":
         if not seen.isin([0, 1]).all():
@@ -404,6 +420,14 @@ def _common_start(
         return pd.Series(float(rank), index=frame.index)
     on = _binary_arm(raw, design.columns.treatment, program, faults)
     ever = on.groupby(frame["unit"]).transform("max")
+    expected = (ever == 1) & (frame["period"] >= rank)
+    by_period = on.groupby(frame["unit"]).nunique().max() > 1
+    if by_period and (on.astype(bool) != expected).any():
+        faults.add(
+            design.columns.treatment,
+            f"values that change at other periods than {design.start_period}",
+            f"0 before {design.start_period} and 1 from then on, or one value for each {design.unit}",
+        )
     return pd.Series(np.where(ever == 1, float(rank), np.nan), index=frame.index)
 
 
@@ -419,7 +443,7 @@ def _add_covariates(
         else:
             spread = _indicators(values, column, faults)
         for name, numbers in spread.items():
-            safe = f"{name} (covariate)" if name in frame.columns else name
+            safe = f"{name} (covariate)" if name in CANONICAL or name in frame.columns else name
             if numbers.nunique() < 2:
                 faults.add(column, "one value in every row", "a covariate that varies")
             elif not program.is_panel and numbers.notna().all() and _equal_or_opposite(numbers, frame["arm"]):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import re
 from pathlib import Path
 
 import duckdb
@@ -73,10 +75,31 @@ def read_files(
                 sql = f"SELECT * FROM read_{reader}($files, union_by_name = true)"
                 return connection.execute(sql, {"files": names}).df()
             missing = list(dict.fromkeys(["", *missing_values]))
-            sql = "SELECT * FROM read_csv($files, sample_size = -1, union_by_name = true, nullstr = $missing)"
-            return connection.execute(sql, {"files": names, "missing": missing}).df()
+            sql = (
+                "SELECT * FROM read_csv($files, sample_size = -1, union_by_name = true, nullstr = $missing, "
+                "dateformat = '%Y-%m-%d', timestampformat = '%Y-%m-%d %H:%M:%S')"
+            )
+            frame = connection.execute(sql, {"files": names, "missing": missing}).df()
+            _refuse_repeated_columns(files[0], frame, name)
+            return frame
         except duckdb.Error as error:
             raise _fault(name, _first_line(error, root), f"a readable {suffix.lstrip('.')} table") from None
+
+
+def _refuse_repeated_columns(file: Path, frame: pd.DataFrame, name: str) -> None:
+    """DuckDB renames a repeated column in silence: y, y_1."""
+    renamed = [str(column).rpartition("_") for column in frame.columns]
+    known = {str(column).casefold() for column in frame.columns}
+    suspects = {base for base, _, number in renamed if number.isdigit() and base.casefold() in known}
+    opened = gzip.open if file.suffix == ".gz" else open
+    with opened(file, "rt", encoding="utf-8-sig", errors="replace") as stream:
+        header = re.split(r"[,;\t|]", stream.readline().strip())
+    heads = [head.strip().strip('"').casefold() for head in header]
+    twice = sorted(base for base in suspects if heads.count(base.casefold()) > 1)
+    if twice:
+        raise _fault(
+            name, f"the column '{twice[0]}' more than once", "each column once", "Rename or drop one."
+        )
 
 
 def _fault(source: str, found: str, expected: str, hint: str = "") -> InputError:

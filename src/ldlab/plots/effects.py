@@ -28,12 +28,13 @@ from ldlab.plots.figure import (
 from ldlab.program import Study
 
 
-def interval(estimates: Sequence[Estimate], *, title: str, name: str = "effect") -> Figure:
-    """Estimates with their intervals, the leading one on top, with no effect and the target marked."""
+def interval(estimates: Sequence[Estimate | None], *, title: str, name: str = "effect") -> Figure:
+    """Estimates with their intervals, the leading one on top, with no effect and the target marked; None is left out."""
+    given = [estimate for estimate in estimates if estimate is not None]
     with style():
-        canvas, axes = new_axes(1.5 + 0.5 * len(estimates))
-        _forest(axes, estimates)
-        alt = f"Effect in {estimates[0].shown_unit}. " + "; ".join(said(e) for e in estimates) + "."
+        canvas, axes = new_axes(1.5 + 0.5 * len(given))
+        _forest(axes, given)
+        alt = f"Effect in {given[0].shown_unit}. " + "; ".join(said(e) for e in given) + "."
         return finished(canvas, name, title, alt)
 
 

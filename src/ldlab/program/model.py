@@ -79,6 +79,41 @@ class Program(Section):
             raise refuse("costs with value_of_unit, because the decision rule asks for the chance of payback")
         return self
 
+    @model_validator(mode="after")
+    def _each_column_has_one_role(self) -> Self:
+        columns, kpi = self.design.columns, self.kpi
+        roles = {
+            name: getattr(columns, name) for name in ("unit", "treatment", "assignment", "period", "start")
+        }
+        taken = {column: role for role, column in roles.items() if column is not None}
+        taken |= dict.fromkeys(columns.covariates, "covariates")
+        for role, column in (("column", kpi.column), ("exposure_column", kpi.exposure_column)):
+            if column in taken:
+                raise refuse(
+                    f"a column that is not also design.columns.{taken[column]}", column, at=("kpi", role)
+                )
+        if kpi.column == kpi.exposure_column:
+            raise refuse("a column that is not also kpi.column", kpi.column, at=("kpi", "exposure_column"))
+        if (
+            columns.segment is not None
+            and columns.segment in taken
+            and taken[columns.segment] != "covariates"
+        ):
+            at = ("design", "columns", "segment")
+            raise refuse(
+                f"a column that is not also design.columns.{taken[columns.segment]}", columns.segment, at=at
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _window_fits_the_design(self) -> Self:
+        if self.agreement.observation_window is not None and not self.is_panel:
+            at = ("agreement", "observation_window")
+            raise refuse(
+                f"no observation_window: design {self.design.kind} has no periods", "a window", at=at
+            )
+        return self
+
     @property
     def notebooks(self) -> tuple[str, ...]:
         """The analysis notebooks to run, in order."""

@@ -209,7 +209,9 @@ class Design(Section):
     def _columns_fit_the_design(self) -> Self:
         columns, kind = self.columns, self.kind
         if (self.treated_value is None) != (self.control_value is None):
-            raise refuse("treated_value and control_value together, or neither")
+            raise refuse("treated_value and control_value together, or neither", "one of them")
+        if self.treated_value is not None and self.treated_value == self.control_value:
+            raise refuse("two different values", self.treated_value, at=("control_value",))
         if kind in PANEL_DESIGNS:
             if columns.period is None:
                 raise refuse(f"columns.period, because the design is {kind}")
@@ -259,7 +261,7 @@ class Data(Section):
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if (self.source is None) == (self.query is None):
-            raise refuse("either source or query")
+            raise refuse("either source or query", "neither" if self.source is None else "both")
         return self
 
 

@@ -101,16 +101,22 @@ class Study:
         }
 
     def count(self, frame: pd.DataFrame | None = None) -> dict[str, int | None]:
-        """Numbers of units in each arm, of clusters, and of observations, in ``frame`` (default: all)."""
+        """Numbers of units in each arm, of clusters, and of observations, in ``frame`` (default: all).
+
+        For an intention-to-treat study ``treated`` are those offered, and ``attended`` those of them who came.
+        """
         rows = self.frame if frame is None else frame
         units = rows.groupby("arm")["unit"].nunique()
         clusters = int(rows["cluster"].nunique()) if "cluster" in rows else None
-        return {
+        counts = {
             "treated": int(units.get(1, 0)),
             "comparison": int(units.get(0, 0)),
             "clusters": clusters,
             "observations": len(rows),
         }
+        if self.estimand == "ITT" and self.program.design.columns.treatment is not None:
+            counts["attended"] = int(rows.loc[(rows["arm"] == 1) & (rows["treated"] == 1), "unit"].nunique())
+        return counts
 
     def arms(self) -> pd.DataFrame:
         """Per arm: units, observations, mean and sd of the KPI (effect units), rows without KPI."""

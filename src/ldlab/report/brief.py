@@ -36,9 +36,11 @@ DESIGN_IN_WORDS = {
     "before_after": "Before and after, without a comparison",
 }
 WHY_LEAD = {
-    "ab_test": "chance made the groups, so the plain difference needs no model",
-    "diff_in_diff": "it compares each unit with itself and with those not trained at the time",
-    "bayes_impact": "without assignment by chance, the comparison has to be adjusted",
+    "randomised": "chance made the groups, so the plain difference needs no model",
+    "staggered": "it compares each unit with itself and with those not trained at the time",
+    "two_group_before_after": "it compares each unit with itself and with those not trained",
+    "observational": "without assignment by chance, the comparison has to be adjusted",
+    "before_after": "without a comparison group, each unit can only be compared with itself",
 }
 
 
@@ -64,6 +66,7 @@ class Brief(Noun):
     grade: Grade
     design: str
     leading_notebook: str
+    leads_by_design: bool = True
     lead: Estimate | None
     others: tuple[tuple[str, Estimate], ...] = ()
     results: tuple[Result, ...] = ()
@@ -220,8 +223,11 @@ class Brief(Noun):
         return " · ".join(parts)
 
     def _methods(self) -> str:
-        why = f"{self.leading_notebook} leads: {WHY_LEAD[self.leading_notebook]}."
-        leads = f"{why} This was fixed by the design, before any result."
+        leads = (
+            f"{self.leading_notebook} leads: {WHY_LEAD[self.design]}. This was fixed before any result."
+            if self.leads_by_design
+            else f"{self.leading_notebook} leads, because the program file says so; that was fixed before any result."
+        )
         rows = []
         seen: set[tuple[str, float]] = set()
         for result in self.results:
@@ -267,11 +273,9 @@ def _numbers(estimate: Estimate) -> tuple[str, str]:
 
 def _counted(result: Result) -> str:
     n, units = result.lead.n, str(result.sample["units"])
-    people = [
-        f"{n[arm]:,} {name}"
-        for arm, name in (("treated", "trained"), ("comparison", "comparison"))
-        if n.get(arm)
-    ]
+    treated = "offered" if result.lead.estimand == "ITT" else "trained"
+    arms = (("treated", treated), ("comparison", "comparison"))
+    people = [f"{n[arm]:,} {name}" for arm, name in arms if n.get(arm)]
     text = f"{' and '.join(people)} {units}"
     if n.get("clusters"):
         text += f", {n['clusters']:,} clusters"
@@ -293,7 +297,7 @@ def load_results(program: Program, output_dir: str | Path) -> tuple[Result, ...]
     Raises
     ------
     LdlabError
-        If a result was made from another version of the program file.
+        If a result was made from another version of the program file, or results from different data.
     """
     folder = outputs_folder(program, output_dir) / program.id
     names = [program.lead, *(name for name in program.notebooks if name != program.lead)]
@@ -309,6 +313,9 @@ def load_results(program: Program, output_dir: str | Path) -> tuple[Result, ...]
                 f"Run it again: ldlab run {program.id}"
             )
         results.append(result)
+    if len({result.inputs["data_sha256"] for result in results}) > 1:
+        readers = " and ".join(result.notebook for result in results)
+        raise LdlabError(f"{program.id}: {readers} read different data. Run them again: ldlab run {program.id}")
     return tuple(results)
 
 
@@ -351,6 +358,7 @@ def make_brief(
         "agreed_by": agreement.agreed_by,
         "design": program.design.kind,
         "leading_notebook": program.lead,
+        "leads_by_design": program.analysis.lead is None,
         "results": tuple(results),
         "failed": failed,
         "limits": limits(program, results),
@@ -366,10 +374,16 @@ def make_brief(
             grade="E",
             lead=None,
         )
-    other_checks = [c for result in results[1:] for c in result.checks if c.status != "passed" and c.breaks]
-    names = {check.name for check in leading.checks}
-    added = [check for check in checks if check.name not in names]
-    every = (*leading.checks, *other_checks, *added)
+    others = [
+        check
+        for result in results[1:]
+        for check in result.checks
+        if check.breaks and check.status == "failed"
+    ]
+    by_name = {check.name: check for check in (*others, *checks, *leading.checks)}
+    names = {check.name for check in (*leading.checks, *checks)}
+    added = [by_name[check.name] for check in checks if check.name not in {c.name for c in leading.checks}]
+    every = (*leading.checks, *added, *(check for name, check in by_name.items() if name not in names))
     evidence = claims.grade(program.design.kind, (*leading.checks, *added))
     estimate = leading.lead
     sized = evidence in SIZED and leading.claim.verdict not in ("not readable", "too early")
@@ -392,6 +406,9 @@ def make_brief(
 
 def _day(result: Result) -> str:
     end = result.sample["cut_off"]
+    if isinstance(end, int) and result.sample["periods"]:
+        period = result.sample["period"]
+        return f"{period} {end}" if period != "year" else str(end)
     return (
         claims.in_words(dt.date.fromisoformat(end))
         if isinstance(end, str)

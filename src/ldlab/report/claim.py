@@ -25,23 +25,28 @@ GRADE_MEANS: dict[str, str] = {
 }
 
 
-def grade(design: str, checks: Sequence[Check]) -> Grade:
+def applying(checks: Sequence[Check | None]) -> list[Check]:
+    """The checks that apply to the design; the others are None."""
+    return [check for check in checks if check is not None]
+
+
+def grade(design: str, checks: Sequence[Check | None]) -> Grade:
     """The design's ceiling, less one for each needed check that failed or was not run; never below E.
 
     It does not look at the estimate: the sign and size of a result cannot change its grade.
     """
-    short = sum(check.needed and check.status != "passed" for check in checks)
+    short = sum(check.needed and check.status != "passed" for check in applying(checks))
     return GRADES[min(GRADES.index(CEILING[design]) + short, len(GRADES) - 1)]
 
 
-def verdict(estimate: Estimate, checks: Sequence[Check], study: Study) -> Verdict:
+def verdict(estimate: Estimate, checks: Sequence[Check | None], study: Study) -> Verdict:
     """One of six words, by rules fixed in advance.
 
     In this order: ``not readable`` if a check that breaks the claim failed; ``too early`` if the data end before
     the agreed date; at grade E ``unclear``; ``wrong way`` or ``moved`` if the interval excludes zero;
     ``target met`` if moreover the chance of the target is at least the interval's level and the grade is above D.
     """
-    if any(check.breaks and check.status == "failed" for check in checks):
+    if any(check.breaks and check.status == "failed" for check in applying(checks)):
         return "not readable"
     if is_too_early(study):
         return "too early"
@@ -61,12 +66,12 @@ def is_too_early(study: Study) -> bool:
     return early is not None and end is not None and end < early  # type: ignore[operator]
 
 
-def claim(estimate: Estimate, checks: Sequence[Check], study: Study) -> Claim:
+def claim(estimate: Estimate, checks: Sequence[Check | None], study: Study) -> Claim:
     """The one sentence that may be said of this estimate."""
     word = verdict(estimate, checks, study)
     evidence = grade(estimate.design, checks)
     if word == "not readable":
-        broken = next(check for check in checks if check.breaks and check.status == "failed")
+        broken = next(check for check in applying(checks) if check.breaks and check.status == "failed")
         return Claim(verdict=word, sentence=f"This result cannot be read. {broken.sentence}")
     if word == "too early":
         early = study.program.agreement.too_early_before
@@ -76,7 +81,15 @@ def claim(estimate: Estimate, checks: Sequence[Check], study: Study) -> Claim:
             f"before {in_words(early)}, and the data end at {in_words(study.cut_off)}.",
         )
     say = {"D": _direction_sentence, "E": _no_cause_sentence}.get(evidence, _causal_sentence)
-    return Claim(verdict=word, sentence=say(word, estimate, study))
+    return Claim(verdict=word, sentence=say(word, estimate, study) + _caveat(evidence, checks))
+
+
+def _caveat(evidence: Grade, checks: Sequence[Check | None]) -> str:
+    """What stands behind a claim that is made although a needed check failed."""
+    failed = [check.name for check in applying(checks) if check.needed and check.status == "failed"]
+    if not failed or evidence in ("D", "E"):
+        return ""
+    return f" But {'a needed check' if len(failed) == 1 else 'needed checks'} failed: {', '.join(failed)}."
 
 
 def _causal_sentence(word: Verdict, estimate: Estimate, study: Study) -> str:
@@ -85,7 +98,8 @@ def _causal_sentence(word: Verdict, estimate: Estimate, study: Study) -> str:
     size = f"{estimate.format(abs(estimate.value) if estimate.scale != 'log' else estimate.value).lstrip('−')} {_unit(estimate)}"
     verb = "raised" if estimate.value > 0 else "lowered"
     target = target_in_words(study, estimate)
-    effect = f"{program.title} {verb} {estimate.kpi} by {size} {where}"
+    name = f"offering {program.title}" if estimate.estimand == "ITT" else program.title
+    effect = f"{_opening(name)} {verb} {estimate.kpi} by {size} {where}"
     if word == "target met":
         return f"{effect}. That reaches the agreed {target}."
     if word == "moved, below target":
@@ -94,10 +108,10 @@ def _causal_sentence(word: Verdict, estimate: Estimate, study: Study) -> str:
         return f"{effect}. That is the wrong way: the goal was to {program.kpi.direction} it."
     if estimate.p_negligible >= estimate.level:
         nothing = f"{estimate.format(abs(estimate.smallest)).lstrip('−')} {_unit(estimate)}"
-        return f"{program.title} made practically no difference to {estimate.kpi} {where}: less than {nothing} either way."
+        return f"{_opening(name)} made practically no difference to {estimate.kpi} {where}: less than {nothing} either way."
     low, high = estimate.format(estimate.low, sign=True), estimate.format(estimate.high, sign=True)
     return (
-        f"It is unclear whether {program.title} changed {estimate.kpi} {where}: "
+        f"It is unclear whether {name} changed {estimate.kpi} {where}: "
         f"anything from {low} to {high} {_unit(estimate)} fits the data."
     )
 
@@ -127,7 +141,7 @@ def _direction_sentence(word: Verdict, estimate: Estimate, study: Study) -> str:
         return f"{_opening(estimate.kpi)} was not clearly different {where} {compared}. {why}"
     more = "higher" if estimate.value > 0 else "lower"
     wrong = " That is the wrong direction." if word == "wrong way" else ""
-    return f"{_opening(estimate.kpi)} was {more} {where} {compared}.{wrong} {why}"
+    return f"{_opening(estimate.kpi)} was {more} {where}, {compared}.{wrong} {why}"
 
 
 def _no_cause_sentence(word: Verdict, estimate: Estimate, study: Study) -> str:
@@ -154,12 +168,15 @@ def _unit(estimate: Estimate) -> str:
 
 
 def _when(study: Study) -> str:
+    """', in 1978', ', 7 April 2025 to 29 September 2025', ', week 3 to 10'."""
     if study.program.kpi.measured:
         return f", {study.program.kpi.measured}"
     if not study.periods:
         return ""
     first = study.periods[int(study.frame["start"].min())] if "start" in study.frame else study.periods[0]
-    return f", {in_words(first)} to {in_words(study.periods[-1])}"
+    last, period = study.periods[-1], study.program.design.period
+    name = f"{period} " if isinstance(last, int) and period != "year" else ""
+    return f", {name}{in_words(first)} to {in_words(last)}" if first != last else f", {name}{in_words(last)}"
 
 
 def target_in_words(study: Study, estimate: Estimate) -> str:

@@ -28,7 +28,7 @@ class Row(Noun):
     objective_id: str | None
     brief: Brief | None
     stale: bool = False
-    failed: tuple[tuple[str, str], ...] = ()
+    failed: tuple[tuple[str, str, str], ...] = ()
 
 
 class Portfolio(Noun):
@@ -83,9 +83,9 @@ class Portfolio(Noun):
     def _failures(self) -> str:
         links = [
             f'<li class="f"><b>failed</b><a href="{escape(link)}">{escape(row.program)} / {escape(name)}</a>: '
-            "stopped with an error; the page shows the cell.</li>"
+            f"{escape(why)}</li>"
             for row in self.rows
-            for name, link in row.failed
+            for name, link, why in row.failed
         ]
         return f'<ul class="checks">{"".join(links)}</ul>' if links else ""
 
@@ -217,7 +217,7 @@ def _row(program: Program, outputs: Path) -> Row:
     path = folder / "program_brief" / "brief.json"
     brief = _load_brief(path)
     failed = [
-        (name, f"{program.id}/{name}.failed/report.html")
+        (name, f"{program.id}/{name}.failed/report.html", _why_failed(folder / f"{name}.failed"))
         for name in (*program.notebooks, "program_brief")
         if (folder / f"{name}.failed").is_dir()
     ]
@@ -231,6 +231,18 @@ def _row(program: Program, outputs: Path) -> Row:
         stale=stale,
         failed=tuple(failed),
     )
+
+
+def _why_failed(folder: Path) -> str:
+    """What the failed run's ``error.json`` says, in one clause."""
+    try:
+        error = json.loads((folder / "error.json").read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError):
+        return "did not finish."
+    if error.get("status") == "refused":
+        return "was not published, because it would have disclosed something."
+    where = f" at cell {error['cell']}" if error.get("cell") else ""
+    return f"stopped{where} with {error.get('error_type', 'an error')}."
 
 
 def _load_brief(path: Path) -> Brief | None:

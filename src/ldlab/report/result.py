@@ -93,8 +93,8 @@ class Result(Noun):
 def conclude(
     study: Study,
     notebook: str,
-    estimates: Sequence[Estimate],
-    checks: Sequence[Check],
+    estimates: Sequence[Estimate | None],
+    checks: Sequence[Check | None],
     *,
     money: Money | None = None,
     limits: Sequence[str] = (),
@@ -108,21 +108,21 @@ def conclude(
     notebook
         Name of the notebook that asks.
     estimates
-        All estimates of the same question; the first leads.
+        All estimates of the same question; the first leads. None where a method does not apply.
     checks
-        All checks, also those that were not run.
+        All checks, also those that were not run; None where one does not apply to the design.
     money
         Costs and net benefit of the lead, where the program file gives costs.
     limits
         What this analysis cannot tell, one short sentence each.
     """
     program = study.program
-    estimates = [
-        _without_small_counts(estimate, program.analysis.minimum_group_size) for estimate in estimates
-    ]
-    lead = estimates[0]
-    evidence = claims.grade(lead.design, checks)
-    said = claims.claim(lead, checks, study)
+    applying = claims.applying(checks)
+    minimum = program.analysis.minimum_group_size
+    answers = [_without_small_counts(estimate, minimum) for estimate in estimates if estimate is not None]
+    lead = answers[0]
+    evidence = claims.grade(lead.design, applying)
+    said = claims.claim(lead, applying, study)
     inputs = {"program_sha256": program.sha256, "data_sha256": study.data_sha256}
     return Result(
         program=program.id,
@@ -130,7 +130,7 @@ def conclude(
         leading_notebook=program.lead,
         question=program.question(),
         lead=lead,
-        estimates=tuple(estimates),
+        estimates=tuple(answers),
         kpi={
             "label": program.kpi.label,
             "unit": program.kpi.unit,
@@ -139,7 +139,7 @@ def conclude(
             "owner": program.kpi.owner,
         },
         target={"value": program.kpi.target.value, "unit": program.kpi.target.unit, "effect": study.target},
-        checks=tuple(checks),
+        checks=tuple(applying),
         claim=said,
         grade=evidence,
         decision=claims.decide(program, lead, said, evidence, money),
@@ -226,7 +226,9 @@ def save(
     name
         File name of the serial form.
     """
-    folder = root / output_dir
+    folder = (root / output_dir).resolve()
+    if not folder.is_relative_to(root.resolve()):
+        raise LdlabError(f"output_dir: found '{output_dir}'; expected a folder inside the project.")
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     for figure in figures:
         if figure is not None:

@@ -13,7 +13,7 @@ CHECK_ORDER = {"failed": 0, "not_run": 1, "passed": 2}
 class CheckTable(Noun):
     """Checks as a table: failed first, then not run, then passed."""
 
-    checks: tuple[Check, ...]
+    checks: tuple[Check | None, ...]
 
     def __str__(self) -> str:
         return "\n".join(
@@ -29,9 +29,12 @@ class CheckTable(Noun):
 
 
 class EstimateTable(Noun):
-    """Estimates as a table, in the given order, in the unit readers see."""
+    """Estimates as a table, in the given order, in the unit readers see; None is left out."""
 
-    estimates: tuple[Estimate, ...]
+    estimates: tuple[Estimate | None, ...]
+
+    def _given(self) -> list[Estimate]:
+        return [estimate for estimate in self.estimates if estimate is not None]
 
     def _cells(self) -> list[tuple[str, ...]]:
         return [
@@ -43,11 +46,11 @@ class EstimateTable(Noun):
                 f"{estimate.format(estimate.low, sign=True)} to {estimate.format(estimate.high, sign=True)}",
                 format_chance(estimate.p_gain),
             )
-            for estimate in self.estimates
+            for estimate in self._given()
         ]
 
     def _head(self) -> tuple[str, ...]:
-        first = self.estimates[0]
+        first = self._given()[0]
         error = "log points (standard error)" if first.scale == "log" else "standard error"
         return ("estimate", "of", first.shown_unit, error, f"{first.level:.0%} interval", "chance of gain")
 
@@ -68,9 +71,11 @@ def _error(estimate: Estimate) -> str:
     return f"{format_number(estimate.value, 4)} ({format_number(estimate.se, 4)}, {estimate.se_kind})"
 
 
-def sorted_checks(checks: Sequence[Check]) -> list[Check]:
-    """Failed checks first, then those not run, then those that passed."""
-    return sorted(checks, key=lambda check: CHECK_ORDER[check.status])
+def sorted_checks(checks: Sequence[Check | None]) -> list[Check]:
+    """Failed checks first, then those not run, then those that passed; None (does not apply) is left out."""
+    return sorted(
+        (check for check in checks if check is not None), key=lambda check: CHECK_ORDER[check.status]
+    )
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
