@@ -8,8 +8,9 @@ import math
 import numpy as np
 import pandas as pd
 
-from ldlab.data.contract import Faults, checked_frame
+from ldlab.data.contract import checked_frame
 from ldlab.data.read import read_table, source_name
+from ldlab.data.values import Faults
 from ldlab.program import PERCENT_OF_BASELINE, Program, Study
 
 __all__ = ["identifiers", "load_study", "read_table"]

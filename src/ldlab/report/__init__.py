@@ -1,6 +1,7 @@
 """Estimate + checks -> claim, sentences, files: what may be said, and the pages that say it."""
 
-from ldlab.report.brief import Brief, load_results, make_brief
+from ldlab.report.assemble import load_results, make_brief
+from ldlab.report.brief import Brief
 from ldlab.report.claim import claim, decide, deviations, grade, verdict
 from ldlab.report.portfolio import Portfolio, make_portfolio
 from ldlab.report.result import Result, conclude, load_result, save, write_whole

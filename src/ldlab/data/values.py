@@ -1,0 +1,102 @@
+"""Columns -> checked values: faults collected, numbers, codes, keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ldlab.program import Fault, InputError, Program, shorten
+
+
+@dataclass
+class Faults:
+    """Collects faults of one table."""
+
+    file: str
+    found: list[Fault] = field(default_factory=list)
+
+    def add(self, column: str, found: str, expected: str, hint: str = "") -> None:
+        """Note a fault of one column."""
+        self.found.append(Fault(self.file, None, column, found, expected, hint))
+
+    def stop_if_any(self) -> None:
+        """Raise all faults found so far."""
+        if self.found:
+            raise InputError(self.found)
+
+
+def numeric(raw: pd.DataFrame, column: str, faults: Faults) -> pd.Series:
+    """A column as finite floats, missing as NaN; text, dates and infinities are faults."""
+    values = raw[column]
+    if pd.api.types.is_datetime64_any_dtype(values) or pd.api.types.is_timedelta64_dtype(values):
+        faults.add(column, "dates or times", "numbers")
+        return pd.Series(np.nan, index=values.index)
+    if pd.api.types.is_bool_dtype(values):
+        return values.astype(float)
+    if pd.api.types.is_numeric_dtype(values):
+        numbers = values.astype(float)
+    else:
+        numbers = pd.to_numeric(values, errors="coerce").astype(float)
+        text = values[numbers.isna() & values.notna()]
+        if len(text):
+            faults.add(
+                column,
+                f"text in {len(text)} rows, such as {shorten(str(text.iloc[0]), 30)}",
+                "numbers",
+                "If the text means missing, name it in data.missing_values.",
+            )
+    infinite = int(np.isinf(numbers).sum())
+    if infinite:
+        faults.add(column, f"{infinite} infinite values", "finite numbers")
+    return numbers.replace([np.inf, -np.inf], np.nan)
+
+
+def examples(values: Iterable[Any], most: int = 4) -> str:
+    """The first few distinct values, for a message."""
+    distinct = list(dict.fromkeys(values))
+    shown = ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in distinct[:most])
+    return shown + (", ..." if len(distinct) > most else "")
+
+
+def binary_arm(raw: pd.DataFrame, column: str, program: Program, faults: Faults) -> pd.Series:
+    """1 and 0 for trained and not; NaN never: missing or other codes are faults."""
+    values, design = raw[column], program.design
+    missing = int(values.isna().sum())
+    if missing:
+        faults.add(column, f"{missing} rows without a value", "trained or not in every row")
+    on, off = (1, 0) if design.treated_value is None else (design.treated_value, design.control_value)
+    text = values.map(_code, na_action="ignore")
+    other = values[values.notna() & ~text.isin([_code(on), _code(off)])]
+    if len(other):
+        hint = "Give design.treated_value and design.control_value, or choose rows with data.query."
+        faults.add(
+            column,
+            f"the values {examples(sorted(values.dropna().unique(), key=str), 6)}",
+            f"only {on} (trained) and {off} (not)",
+            hint,
+        )
+    return (text == _code(on)).astype(int)
+
+
+def _code(value: Any) -> str:
+    """One text for 1, 1.0, True, 'yes' and '1', so that a coding matches whatever type a reader made of it."""
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        value = int(value)
+    text = str(value).strip()
+    return {"true": "1", "yes": "1", "false": "0", "no": "0"}.get(text.lower(), text)
+
+
+def unique(frame: pd.DataFrame, keys: list[str], names: list[str], faults: Faults) -> None:
+    """Note a fault if a key occurs more than once; ``names`` are the columns as the data call them."""
+    twice = int(frame.duplicated(keys).sum())
+    if twice:
+        faults.add(
+            " x ".join(names),
+            f"{twice} repeated keys",
+            "one row for each " + " and ".join(names),
+            "Aggregate with data.query, or mend the extract.",
+        )
