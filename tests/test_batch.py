@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -377,7 +378,8 @@ def test_the_page_of_an_analysis(runs: Runs) -> None:
 def test_an_error_of_someone_elses_is_kept_without_its_message(runs: Runs) -> None:
     error = json.loads(runs.then["beta/ab_test.failed/error.json"])
     assert error == {
-        "notebook": "ab_test", "program": "beta", "error_type": "KeyError", "cell": 4, "message": publish.WITHHELD
+        "notebook": "ab_test", "program": "beta", "error_type": "KeyError", "cell": 4, "message": publish.WITHHELD,
+        "status": "failed",
     }  # fmt: skip
     for file in ("error.json", "report.html", "report.ipynb"):
         assert "a-001" not in runs.then[f"beta/ab_test.failed/{file}"]
@@ -469,8 +471,19 @@ def test_a_dead_kernel_is_called_that(runs: Runs) -> None:
 def test_a_page_that_shows_an_id_is_refused_and_its_copy_has_sources_only(runs: Runs) -> None:
     folder = runs.outputs / "alpha" / "bayes_impact.failed"
     error = json.loads((folder / "error.json").read_text())
-    assert error["error_type"] == "DisclosureError"
-    assert "report.html: values of an id column (1)" in error["message"]
+    message = error.pop("message")
+    assert error == {
+        "notebook": "bayes_impact", "program": "alpha", "error_type": "DisclosureError", "cell": None,
+        "status": "refused",
+    }  # fmt: skip
+    assert "report.html: values of an id column (1)" in message
+    assert "give ids a prefix" in message
+    text = BeautifulSoup((folder / "report.html").read_text(), "html.parser").get_text()
+    assert f"This run was refused by the disclosure gate. {message}" in text
+    (result,) = [r for r in runs.second.results if r.name == "alpha/bayes_impact"]
+    console = line(Event(result.name, result.status, 1, result.error, 1, 2))
+    assert console == f"alpha/bayes_impact: was refused by the disclosure gate. {message}"
+    assert f"refused: {console}" in str(runs.second).splitlines()
     notebook = nbformat.read(folder / "report.ipynb", as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells)
     assert "a-001" not in "".join(p.read_text() for p in folder.iterdir())
@@ -502,12 +515,21 @@ def test_an_interrupt_ends_kernels_and_leaves_outputs_alone(tmp_path: Path) -> N
     write_program(project, "alpha")
     for name in NAMES:
         write_notebook(project, name, *CELLS)
-    wait = "import time\npathlib.Path('kernel.pid').write_text(str(os.getpid()))\ntime.sleep(600)"
+    wait = (
+        "import signal, time\n"
+        "deaf = signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())\n"
+        "pathlib.Path('kernel.deaf').write_text(str(deaf))\n"
+        "pathlib.Path('kernel.pid').write_text(str(os.getpid()))\n"
+        "time.sleep(600)"
+    )
     (project / "behave.json").write_text(json.dumps({"alpha/ab_test": wait}))
     old = folder(project / "outputs" / "alpha" / "ab_test", "old")
     (tmp_path / "go.py").write_text(SCRIPT)
     running = subprocess.Popen(
-        [sys.executable, tmp_path / "go.py", project], stderr=subprocess.PIPE, start_new_session=True
+        [sys.executable, tmp_path / "go.py", project],
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
     )
     pid_file = project / "kernel.pid"
     deadline = time.monotonic() + 60
@@ -519,11 +541,64 @@ def test_an_interrupt_ends_kernels_and_leaves_outputs_alone(tmp_path: Path) -> N
     begun = time.monotonic()
     _, errors = running.communicate(timeout=30)
     assert time.monotonic() - begun < 8
-    assert b"KeyboardInterrupt" in errors
+    # One traceback, the caller's own: workers and kernels leave without a word.
+    assert errors.count("Traceback") == 1
+    assert errors.endswith("KeyboardInterrupt\n")
+    assert "[IPKernelApp]" not in errors
+    assert (
+        project / "kernel.deaf"
+    ).read_text() == "True"  # else the interrupt before its end is complained of
     with pytest.raises(ProcessLookupError):
         os.kill(kernel, 0)
     assert (old / "report.html").read_text() == "old"
     assert [p.name for p in old.parent.iterdir()] == ["ab_test"]
+
+
+def refusal_of_outputs(tmp_path: Path, spoil: Callable[[Path], object]) -> str:
+    project = make_project(tmp_path / "project")
+    write_table(project, agents())
+    write_program(project, "alpha")
+    for name in NAMES:
+        write_notebook(project, name, *CELLS)
+    spoil(project / "outputs")
+    with pytest.raises(InputError) as error:
+        batch.run(load_programs(root=project), ids_of=identifiers, root=project, jobs=1)
+    (fault,) = error.value.faults
+    assert (fault.file, fault.expected) == ("outputs", "a folder that can be written to")
+    return fault.found
+
+
+def test_outputs_that_are_a_file_are_refused(tmp_path: Path) -> None:
+    found = refusal_of_outputs(tmp_path, lambda outputs: outputs.write_text("kept"))
+    assert found == "a file in the place of a folder"
+    assert (tmp_path / "project" / "outputs").read_text() == "kept"
+
+
+def test_outputs_that_may_not_be_written_to_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbid(outputs: Path) -> None:
+        real = Path.mkdir
+
+        def mkdir(path: Path, *args: Any, **settings: Any) -> None:
+            if path.is_relative_to(outputs):
+                raise PermissionError(13, "Permission denied")
+            real(path, *args, **settings)
+
+        monkeypatch.setattr(Path, "mkdir", mkdir)
+
+    assert refusal_of_outputs(tmp_path, forbid) == "a folder that this user may not write to"
+
+
+def test_a_full_disk_is_called_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill(outputs: Path) -> None:
+        def mkdir(*_: Any, **__: Any) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(Path, "mkdir", mkdir)
+
+    found = refusal_of_outputs(tmp_path, fill)
+    assert found == "a folder that cannot be written to (No space left on device)"
 
 
 def gate_of(tmp_path: Path, text: str, **settings: Any) -> str:
@@ -531,7 +606,7 @@ def gate_of(tmp_path: Path, text: str, **settings: Any) -> str:
     try:
         publish.gate(tmp_path, **({"ids": (), "minimum": 10, "root": Path("/srv/project")} | settings))
     except Exception as error:
-        return re.sub(r"^Not published, because it would disclose: report.html: | \(1\)\.$", "", str(error))
+        return re.sub(r"^Not published, because it would disclose: report.html: | \(1\)\..*$", "", str(error))
     return ""
 
 

@@ -153,6 +153,12 @@ def test_notebooks_are_read_whole_but_for_images(tmp_path: Path) -> None:
         # A count as the row's heading.
         ("<tr><th>trained</th><td>9</td></tr>", True),
         ("<tr><th>counted</th><td>185 treated, 6 comparison</td></tr>", True),
+        ("<tr><th></th><th>value</th></tr><tr><th>trained</th><td>7</td></tr>", True),
+        ("<tr><th></th><th>0</th></tr><tr><th>trained</th><td>7</td></tr>", True),
+        # The column's own heading says something else than the row's; a decimal is no count by its row alone.
+        ("<tr><th></th><th>mean minutes</th></tr><tr><th>trained</th><td>7</td></tr>", False),
+        ("<tr><th></th><th>value</th></tr><tr><th>trained</th><td>8.0</td></tr>", False),
+        ("<tr><th>trained</th><td>8.0</td></tr>", False),
         # No people, no small number, or no whole number.
         ("<tr><th>site</th><th>units</th></tr><tr><td>North</td><td>10</td></tr>", False),
         ("<tr><th>site</th><th>units</th></tr><tr><td>North</td><td>0</td></tr>", False),
@@ -167,6 +173,14 @@ def test_notebooks_are_read_whole_but_for_images(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_small_groups_in_tables(tmp_path: Path, table: str, leaks: bool) -> None:
     assert kinds(page(tmp_path, f"<table>{table}</table>")) == ([SMALL] if leaks else [])
+
+
+@pytest.mark.parametrize(("trained", "found"), [(150, []), (7, [SMALL])])
+def test_means_of_an_arm_are_not_counts_of_it(tmp_path: Path, trained: int, found: list[str]) -> None:
+    arms = pd.DataFrame(
+        {"units": [150, trained], "share": [8.0, 2.0], "se": [2.22, 1.15]}, index=["comparison", "trained"]
+    )
+    assert kinds(page(tmp_path, arms.to_html())) == found
 
 
 def test_the_programs_own_word_for_a_unit_counts_too(tmp_path: Path) -> None:
@@ -250,10 +264,12 @@ def test_files_of_other_kinds_are_not_published(tmp_path: Path) -> None:
 def test_a_refusal_names_files_and_kinds_only(tmp_path: Path) -> None:
     leaks = scan_folder(page(tmp_path, "<p>AG-0417</p>"), ids={"AG-0417"}, minimum=10)
     with pytest.raises(
-        DisclosureError, match=r"^Not published.*report\.html: values of an id column \(1\)\.$"
+        DisclosureError,
+        match=r"^Not published.*report\.html: values of an id column \(1\)\. If no .*give ids a prefix\.$",
     ) as error:
         refuse(leaks)
     assert error.value.leaks == tuple(leaks)
+    assert "prefix" not in str(DisclosureError([Leak("report.html", SMALL, 1)]))
     refuse([])
 
 

@@ -20,7 +20,6 @@ from ldlab.program import LdlabError, Program, load_program, program_files
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
-    from traitlets.config import Config
 
 BRIEF, PORTFOLIO, INDEX_FILE = "program_brief", "portfolio", "index.html"
 KERNEL = "python3"
@@ -129,10 +128,15 @@ def run_job(job: Job, ids_of: IdsOf, report: Callable[[str], None]) -> JobResult
         if executed == begun:
             executed = time.perf_counter()
         failure = _publish_failure(job, error, ids_of)
-        status: Status = "refused" if isinstance(error, disclosure.DisclosureError) else "failed"
         done = time.perf_counter()
         return JobResult(
-            job.program, job.notebook, status, done - begun, executed - begun, done - executed, failure
+            job.program,
+            job.notebook,
+            failure.status,
+            done - begun,
+            executed - begun,
+            done - executed,
+            failure,
         )
     done = time.perf_counter()
     short = len(about.ids) - len(disclosure.searchable(about.ids))
@@ -156,6 +160,8 @@ def _execute(job: Job) -> NotebookNode:
     import papermill
     from nbclient.exceptions import DeadKernelError
 
+    from ldlab.batch import kernel
+
     job.staged.mkdir(parents=True)
     executed = job.staged / NOTEBOOK_FILE
     folder = _relative(job.staged, job.root)
@@ -168,21 +174,13 @@ def _execute(job: Job) -> NotebookNode:
             kernel_name=KERNEL,
             language="python",
             progress_bar=False,
-            config=_kernel_config(),
+            config=kernel.config(),
         )
     except (papermill.PapermillExecutionError, DeadKernelError) as error:
         notebook = publish.read_notebook(executed)
         failure, private = publish.find_failure(notebook, job.program, job.notebook)
         raise _NotebookFailedError(failure, private, notebook) from error
     return publish.read_notebook(executed)
-
-
-def _kernel_config() -> Config:
-    """Encrypt what kernels say over loopback sockets, which any user of the machine can reach."""
-    import zmq
-    from traitlets.config import Config
-
-    return Config({"KernelManager": {"transport_encryption": "auto"}} if zmq.has("curve") else {})
 
 
 def _cleaned(job: Job, notebook: NotebookNode) -> NotebookNode:
@@ -273,6 +271,8 @@ def _publish_failure(job: Job, error: Exception, ids_of: IdsOf) -> Failure:
         own = type(error).__name__ in publish.own_errors()
         message = str(error) if own else publish.WITHHELD
         failure = Failure(job.notebook, job.program, type(error).__name__, None, message)
+        if isinstance(error, disclosure.DisclosureError):
+            failure = replace(failure, status="refused")
         private = "".join(traceback.format_exception(error))
         notebook = publish.read_notebook(job.root / "notebooks" / f"{job.notebook}.ipynb")
     try:
@@ -312,7 +312,12 @@ def _keep_failed_copy(job: Job, failure: Failure, notebook: NotebookNode, ids_of
             continue
         publish.swap(folder, job.failed)
         return said
-    raise LdlabError("the gate refused even the bare fact")
+    if failure.status != "refused":
+        raise LdlabError("the gate refused even the bare fact")
+    # An id is a word of our own sentences. These are fixed, so nothing is told by publishing them ungated.
+    (folder / PAGE_FILE).write_text(_failure_page(job, withheld, None, job.program), encoding="utf-8")
+    publish.swap(folder, job.failed)
+    return failure
 
 
 def _failure_page(job: Job, failure: Failure, notebook: NotebookNode | None, title: str) -> str:
@@ -342,8 +347,12 @@ def _failure_page(job: Job, failure: Failure, notebook: NotebookNode | None, tit
 
 
 def _notice(job: Job, failure: Failure) -> str:
-    where = f" at code cell {failure.cell}" if failure.cell else ""
-    text = f"<strong>This run failed{where}: {escape(failure.error_type)}.</strong> {escape(failure.message)}"
+    if failure.status == "refused":
+        what = "was refused by the disclosure gate."
+    else:
+        where = f" at code cell {failure.cell}" if failure.cell else ""
+        what = f"failed{where}: {escape(failure.error_type)}."
+    text = f"<strong>This run {what}</strong> {escape(failure.message)}"
     earlier = job.outputs / INDEX_FILE if job.notebook == PORTFOLIO else job.final / PAGE_FILE
     if earlier.exists():
         address = f"../{INDEX_FILE}" if job.notebook == PORTFOLIO else f"../{job.notebook}/{PAGE_FILE}"

@@ -32,11 +32,7 @@ Progress = Callable[[Event], None]
 
 def line(event: Event) -> str:
     """An event as one plain line."""
-    said = {
-        "ok": f"ok {event.seconds:.1f} s",
-        "failed": event.text,
-        "refused": f"refused: {event.text}",
-    }
+    said = {"ok": f"ok {event.seconds:.1f} s", "failed": event.text, "refused": event.text}
     return f"{event.name}: {said.get(event.stage, event.stage)}"
 
 

@@ -11,11 +11,11 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ldlab import disclosure
 from ldlab.batch.notebook import INJECTED_TAG, TAG, tags
-from ldlab.program import InputError, LdlabError
+from ldlab.program import Fault, InputError, LdlabError
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -36,7 +36,8 @@ _HOMES = re.compile(r"(?<![\w.~-])(?:/home|/Users|[A-Za-z]:[\\/]+Users)[\\/]+[\w
 class Failure:
     """Why a job failed, in words that may be published.
 
-    ``cell`` counts the notebook's code cells from 1; None where no cell is to blame.
+    ``status`` is 'refused' where the disclosure gate held the files back. ``cell`` counts the notebook's code
+    cells from 1; None where no cell is to blame.
     """
 
     notebook: str
@@ -44,13 +45,14 @@ class Failure:
     error_type: str
     cell: int | None
     message: str
+    status: Literal["failed", "refused"] = "failed"
 
     def __str__(self) -> str:
-        return (
-            f"failed at cell {self.cell}: {self.error_type}"
-            if self.cell
-            else f"{self.error_type}: {self.message}"
-        )
+        if self.status == "refused":
+            return f"was refused by the disclosure gate. {self.message}"
+        if self.cell:
+            return f"failed at cell {self.cell}: {self.error_type}"
+        return f"{self.error_type}: {self.message}"
 
 
 def clean(notebook: NotebookNode, *, staging: str, final: str, root: Path) -> NotebookNode:
@@ -272,6 +274,32 @@ def _restore(aside: Path) -> None:
         shutil.rmtree(aside)
     else:
         aside.rename(final)
+
+
+def make_room(outputs: Path) -> None:
+    """Make the output folder ready for a run, or refuse before anything runs.
+
+    Raises
+    ------
+    InputError
+        If it is a file, or may not be written to.
+    """
+    try:
+        outputs.mkdir(parents=True, exist_ok=True)
+        if not os.access(outputs, os.W_OK | os.X_OK):
+            raise PermissionError
+        recover(outputs)
+        (outputs / STAGING).mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        if isinstance(error, FileExistsError | NotADirectoryError):
+            found = "a file in the place of a folder"
+        elif isinstance(error, PermissionError):
+            found = "a folder that this user may not write to"
+        else:
+            found = f"a folder that cannot be written to ({error.strerror or type(error).__name__})"
+        raise InputError(
+            [Fault(outputs.name, None, "folder", found, "a folder that can be written to")]
+        ) from error
 
 
 def recover(outputs: Path) -> None:

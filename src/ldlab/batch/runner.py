@@ -11,8 +11,10 @@ import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
@@ -110,7 +112,8 @@ def run(
     Raises
     ------
     InputError
-        Before anything runs: a notebook that is missing or has no proper parameters cell, or that nobody runs.
+        Before anything runs: a notebook that is missing or has no proper parameters cell, or that nobody runs;
+        an output folder that cannot be written to.
     """
     begun = time.perf_counter()
     root = (root or project_root()).resolve()
@@ -118,9 +121,7 @@ def run(
     planned = plan(programs, root=root, outputs=outputs, notebooks=notebooks)
     names = sorted({job.notebook for job in planned})
     check_doors(*(root / "notebooks" / f"{name}.ipynb" for name in names), root=root)
-    outputs.mkdir(parents=True, exist_ok=True)
-    publish.recover(outputs)
-    (outputs / publish.STAGING).mkdir(mode=0o700, exist_ok=True)
+    publish.make_room(outputs)
     batch = _Batch(planned, ids_of, max(1, jobs or os.cpu_count() or 1), progress or (lambda event: None))
     try:
         results = batch.run()
@@ -204,7 +205,8 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(theirs, ids_of), daemon=True)
-        process.start()
+        with _without_interrupts():
+            process.start()
         theirs.close()
         return cls(process, ours)
 
@@ -294,6 +296,23 @@ def _stop(workers: Iterable[_Worker]) -> None:
         if worker.process.is_alive():
             worker.process.kill()
             worker.process.join()
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """A process started here never hears an interrupt, nor does its kernel; we hear it afterwards.
+
+    Kernels would answer the interrupt that comes before their end with an error on standard error.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # its own start would let interrupts through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _serve(connection: Connection, ids_of: IdsOf) -> None:

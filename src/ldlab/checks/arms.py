@@ -1,0 +1,337 @@
+"""Whether the arms are what they should be: sizes, balance, take-up, missing KPI, clusters."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from ldlab.checks.shared import (
+    POWER,
+    assigned_by_cluster,
+    can_be_shown,
+    count_text,
+    has_comparison,
+    noncentrality,
+    not_run,
+)
+from ldlab.estimate import Check
+from ldlab.program import Study
+
+SAMPLE_RATIO_P = 0.001
+BALANCE_P = 0.01
+MISSING_P = 0.05
+MISSING_GAP = 5.0  # percentage points between the arms
+MISSING_MOST = 20.0  # percent without KPI overall
+TAKE_UP_P = 0.05
+LARGEST_DIFFERENCE = 0.25  # standard deviations
+FEWEST_CLUSTERS = 5
+
+
+def missing_kpi(study: Study) -> Check:
+    """Whether the KPI is missing too often, or more often in one arm.
+
+    Failed when the shares without KPI differ between the arms by over 5 points and a chi-square test of two
+    proportions has p < .05, or when over 20% have none. In a panel the rows, not the units, are counted; as
+    rows of one unit go together, the test is then too ready to fail, and no power is given. A count under
+    the minimum group size is not shown, nor a share, a denominator or a power that would give it away.
+    """
+    rows, without = study.missing["rows"].astype(float), study.missing["without KPI"].astype(float)
+    share = 100 * without / rows
+    overall = 100 * without.sum() / rows.sum()
+    differ, power = False, ""
+    shown = all(can_be_shown(count, study) for count in without)
+    what = "rows" if study.program.is_panel else study.program.design.units
+    gap = abs(share.get(1, 0.0) - share.get(0, 0.0)) if len(rows) > 1 else 0.0
+    if len(rows) > 1 and without.sum():
+        p = stats.chi2_contingency(np.column_stack([without, rows - without]), correction=False).pvalue
+        differ = bool(p < MISSING_P and gap > MISSING_GAP)
+        spread = math.sqrt(overall * (100 - overall) * (1 / rows).sum())
+        seen = max(MISSING_GAP, (stats.norm.isf(MISSING_P / 2) + stats.norm.ppf(POWER)) * spread)
+        if shown and not study.program.is_panel:
+            power = (
+                f"a gap of {seen:.0f} percentage points between the arms would have been seen 4 times in 5"
+            )
+    sentence = f"The KPI is missing for {_missing_by_arm(study, 'without KPI', what)}"
+    if differ:
+        sentence += "; who is missing depends on training, and the estimate compares those who remain"
+    elif overall > MISSING_MOST:
+        sentence += "; those who remain may not stand for all"
+    if study.missing["without covariates"].sum():
+        sentence += f". Some covariate is missing for {_missing_by_arm(study, 'without covariates', what)}"
+    return Check(
+        name="missing KPI",
+        status="failed" if differ or overall > MISSING_MOST else "passed",
+        sentence=f"{sentence}.",
+        statistic=round(float(gap), 1) if shown and len(rows) > 1 else None,
+        statistic_name="difference between the arms in percentage points",
+        threshold=MISSING_GAP,
+        power=power,
+        needed=True,
+    )
+
+
+def sample_ratio(study: Study) -> Check | None:
+    """Whether the arms have the planned sizes: chi-square test, failed at p < .001.
+
+    All assigned units count, with or without a KPI; whole clusters where each lies in one arm. The bound is
+    that of Fabijan et al. (2019, KDD, 'Diagnosing sample ratio mismatch'), strict because a failure breaks the
+    claim. None where nobody drew lots.
+    """
+    planned, name = study.program.design.planned_treated_share, "sample ratio"
+    if study.program.design.kind != "randomised":
+        return None
+    if planned is None:
+        reason = (
+            "The program file does not say which share was meant to be trained, so the sizes of the arms cannot be "
+            "checked. Add design.planned_treated_share."
+        )
+        return not_run(name, reason, needed=True)
+    clustered = assigned_by_cluster(study)
+    counts = study.frame.groupby("arm")["cluster"].nunique() if clustered else study.missing["rows"]
+    total = int(counts.sum())
+    share = float(counts.get(1, 0)) / total
+    p = float(
+        stats.chisquare([share * total, (1 - share) * total], [planned * total, (1 - planned) * total])[1]
+    )
+    shift = (stats.norm.isf(SAMPLE_RATIO_P / 2) + stats.norm.ppf(POWER)) * math.sqrt(
+        planned * (1 - planned) / total
+    )
+    low, high = max(0.0, planned - shift), min(1.0, planned + shift)
+    failed = p < SAMPLE_RATIO_P
+    what = f"{total:,} clusters" if clustered else study.program.design.units
+    if not clustered and all(can_be_shown(count, study) for count in study.missing["without KPI"]):
+        what = f"{total:,} {what}"
+    verdict = (
+        "chance does not explain it: assignment or the extract is broken" if failed else "as chance allows"
+    )
+    return Check(
+        name=name,
+        status="failed" if failed else "passed",
+        sentence=f"{share:.1%} of {what} were assigned to training, {planned:.1%} were planned: {verdict}.",
+        statistic=p,
+        statistic_name="p-value",
+        threshold=SAMPLE_RATIO_P,
+        power=f"a true share below {low:.1%} or above {high:.1%} would have been caught 4 times in 5",
+        needed=True,
+        breaks=True,
+    )
+
+
+def balance(study: Study) -> Check:
+    """Whether trained and comparison units were alike before training.
+
+    Randomised: F test that the covariates together predict the arm, failed at p < .01. Under random assignment
+    the arm's variance does not depend on the covariates, so the classical F is right; its R-squared times n - 1
+    is the d-squared of Hansen & Bowers (2008, Statistical Science 23). Where whole clusters were assigned the
+    clusters' means are tested. Other designs: the largest standardised difference, failed over .25 standard
+    deviations (Imbens & Rubin 2015, section 14.2); the grade presumes it only where the design is
+    observational, because panels compare changes.
+    """
+    name, needed = "balance", study.program.design.kind in ("randomised", "observational")
+    if not study.covariates:
+        return not_run(name, "No baseline covariates are named in the program file.", needed=needed)
+    if not has_comparison(study):
+        return not_run(name, "There is no comparison group.")
+    if study.program.design.kind == "randomised":
+        return _joint_balance(study, name)
+    table = balance_table(study)
+    worst = table.iloc[0]
+    largest = abs(float(worst["standardised difference"]))
+    failed = not largest <= LARGEST_DIFFERENCE
+    verdict = "trained and comparison differ too much" if failed else "none is large"
+    return Check(
+        name=name,
+        status="failed" if failed else "passed",
+        sentence=f"The largest of {len(table)} differences before training is in {worst['covariate']}, "
+        f"{largest:.2f} standard deviations: {verdict}. What was not recorded cannot be checked.",
+        statistic=largest,
+        statistic_name="largest standardised difference",
+        threshold=LARGEST_DIFFERENCE,
+        needed=needed,
+    )
+
+
+def balance_table(study: Study) -> pd.DataFrame:
+    """Covariates by arm before training, the most different first.
+
+    Returns
+    -------
+    DataFrame
+        ``covariate``, ``mean trained``, ``mean comparison`` (empty for a 0/1 covariate that fewer than the
+        minimum group have, or lack, in an arm) and ``standardised difference``: difference in means over the
+        root mean of the two variances (Imbens & Rubin 2015, equation 14.1). One value per unit, its first.
+        Empty without covariates or with one arm.
+    """
+    if not study.covariates or not has_comparison(study):
+        return pd.DataFrame(
+            columns=["covariate", "mean trained", "mean comparison", "standardised difference"]
+        )
+    rows = _first_rows(study)
+    trained, comparison = (rows.loc[rows["arm"] == arm, list(study.covariates)] for arm in (1, 0))
+    gap = trained.mean() - comparison.mean()
+    spread = np.sqrt((trained.var() + comparison.var()) / 2)
+    table = pd.DataFrame(
+        {
+            "mean trained": trained.mean(),
+            "mean comparison": comparison.mean(),
+            "standardised difference": (gap / spread).where(gap != 0, 0.0),
+        }
+    )
+    hidden = [name for name in study.covariates if _small_category(trained[name], comparison[name], study)]
+    table.loc[hidden, ["mean trained", "mean comparison"]] = np.nan
+    table = table.rename_axis("covariate").reset_index()
+    order = table["standardised difference"].abs().sort_values(ascending=False, kind="stable").index
+    return table.loc[order].reset_index(drop=True)
+
+
+def take_up(study: Study) -> Check | None:
+    """Whether the offer moved who took part: failed unless the offered's share is above the others', p < .05.
+
+    One-sided: Fisher's exact test of the units with a KPI; where each cluster lies in one arm, the
+    Mann-Whitney test of the clusters' shares. Shares are not shown where fewer than the minimum group took
+    part, or did not, in an arm. None unless the program file names both who was offered it and who took part.
+    """
+    columns = study.program.design.columns
+    if columns.assignment is None or columns.treatment is None or not has_comparison(study):
+        return None
+    counts = pd.crosstab(study.frame["treated"], study.frame["arm"]).reindex(
+        index=[1, 0], columns=[1, 0], fill_value=0
+    )
+    share = counts.loc[1] / counts.sum()
+    clustered = assigned_by_cluster(study)
+    p = _clusters_take_up_p(study) if clustered else stats.fisher_exact(counts, alternative="greater").pvalue
+    failed = not (share[1] > share[0] and p < TAKE_UP_P)
+    shown = all(can_be_shown(count, study) for count in counts.to_numpy().ravel())
+    sentence = f"{_took_part(counts[1], study)} of those offered took part, "
+    sentence += f"{_took_part(counts[0], study)} of those not offered"
+    if failed:
+        sentence += ": the offer did not clearly bring more people to take part"
+    pooled = float(study.frame["treated"].mean())
+    spread = math.sqrt(pooled * (1 - pooled) * (1 / counts.sum()).sum())
+    seen = 100 * (stats.norm.isf(TAKE_UP_P) + stats.norm.ppf(POWER)) * spread
+    return Check(
+        name="take-up",
+        status="failed" if failed else "passed",
+        sentence=f"{sentence[0].upper()}{sentence[1:]}.",
+        statistic=float(p) if shown else None,
+        statistic_name="p-value",
+        threshold=TAKE_UP_P,
+        power=f"a difference of {seen:.0f} percentage points would have been seen 4 times in 5"
+        if shown and not clustered
+        else "",
+        needed=True,
+    )
+
+
+def enough_clusters(study: Study) -> Check:
+    """Whether each arm has at least 5 clusters (units, where no cluster is named) to take errors from.
+
+    With fewer, clustered errors are too small however many people there are (Cameron & Miller 2015, Journal of
+    Human Resources 50, section VI; MacKinnon & Webb 2018, The Econometrics Journal 21).
+    """
+    clustered = "cluster" in study.frame
+    counts = study.frame.groupby("arm")["cluster" if clustered else "unit"].nunique()
+    wanted = [1] if study.program.design.kind == "before_after" else [1, 0]
+    sizes = {arm: int(counts.get(arm, 0)) for arm in wanted}
+    fewest = min(sizes.values())
+    failed = fewest < FEWEST_CLUSTERS
+    what = "clusters" if clustered else study.program.design.units
+    names = {1: "trained", 0: "comparison"}
+    shown = " and ".join(
+        f"{size if clustered else count_text(size, study)} {names[arm]} {what}" for arm, size in sizes.items()
+    )
+    shown += f" ({study.program.design.columns.cluster})" if clustered else ""
+    verdict = (
+        "too few: results this clear also come about by chance, more often than the interval says"
+        if failed
+        else "enough for the interval to be taken at its word"
+    )
+    return Check(
+        name="enough clusters",
+        status="failed" if failed else "passed",
+        sentence=f"There are {shown}: {verdict}.",
+        statistic=float(fewest) if clustered or can_be_shown(fewest, study) else None,
+        statistic_name="clusters in the smaller arm",
+        threshold=float(FEWEST_CLUSTERS),
+        needed=True,
+    )
+
+
+def _missing_by_arm(study: Study, column: str, what: str) -> str:
+    """'14 of 200 trained (7%) and fewer than 10 comparison agents'; a small count has no denominator."""
+    parts = []
+    for arm, name in ((1, "trained"), (0, "comparison")):
+        if arm in study.missing.index:
+            rows, count = (int(study.missing[key][arm]) for key in ("rows", column))
+            of = f" of {rows:,}" if can_be_shown(count, study) else ""
+            share = f" ({count / rows:.0%})" if of and count else ""
+            parts.append(f"{count_text(count, study)}{of} {name}{share}")
+    return f"{' and '.join(parts)} {what}"
+
+
+def _took_part(counts: pd.Series, study: Study) -> str:
+    """The share of an arm that took part (1), or in words where those who did, or did not (0), are few."""
+    minimum = study.program.analysis.minimum_group_size
+    if not can_be_shown(counts[1], study):
+        return f"fewer than {minimum}"
+    if not can_be_shown(counts[0], study):
+        return f"all but fewer than {minimum}"
+    return f"{counts[1] / counts.sum():.0%}"
+
+
+def _clusters_take_up_p(study: Study) -> float:
+    by_cluster = study.frame.groupby("cluster")[["arm", "treated"]].mean()
+    offered, others = (by_cluster.loc[by_cluster["arm"] == arm, "treated"] for arm in (1, 0))
+    return float(stats.mannwhitneyu(offered, others, alternative="greater").pvalue)
+
+
+def _first_rows(study: Study) -> pd.DataFrame:
+    rows = study.frame
+    return rows.sort_values("period").groupby("unit").head(1) if "period" in rows else rows
+
+
+def _small_category(trained: pd.Series, comparison: pd.Series, study: Study) -> bool:
+    counts = [(arm == value).sum() for arm in (trained, comparison) for value in (0, 1)]
+    is_binary = all(arm.dropna().isin([0, 1]).all() for arm in (trained, comparison))
+    return is_binary and not all(can_be_shown(count, study) for count in counts)
+
+
+def _joint_balance(study: Study, name: str) -> Check:
+    rows = study.frame.dropna(subset=list(study.covariates))
+    what = study.program.design.units
+    if assigned_by_cluster(study):
+        rows, what = rows.groupby("cluster")[["arm", *study.covariates]].mean(), "clusters"
+    covariates = rows[list(study.covariates)].to_numpy(dtype=float)
+    centred = covariates - covariates.mean(axis=0)
+    scale = centred.std(axis=0)
+    centred = centred[:, scale > 0] / scale[scale > 0]
+    arm = rows["arm"].to_numpy(dtype=float) - rows["arm"].mean()
+    rank = int(np.linalg.matrix_rank(centred)) if centred.size else 0
+    df = len(rows) - 1 - rank
+    if rank == 0 or df < 1 or not arm.any():
+        reason = f"There are too few {what} with all covariates, or covariates that vary, to test it."
+        return not_run(name, reason, needed=True)
+    explained = float(((centred @ np.linalg.lstsq(centred, arm, rcond=None)[0]) ** 2).sum())
+    left = float((arm**2).sum()) - explained
+    p = float(stats.f.sf(explained / rank / (left / df), rank, df)) if left > 0 else 0.0
+    share = float(rows["arm"].mean())
+    seen = math.sqrt(noncentrality(rank, df, BALANCE_P) / (len(rows) * share * (1 - share)))
+    failed = p < BALANCE_P
+    verdict = (
+        "more than chance explains: assignment was not random, or not kept" if failed else "as chance allows"
+    )
+    return Check(
+        name=name,
+        status="failed" if failed else "passed",
+        sentence=f"Recorded characteristics before training ({len(study.covariates)} of them, {len(rows):,} {what}) "
+        f"differ between the groups {verdict}.",
+        statistic=p,
+        statistic_name="p-value",
+        threshold=BALANCE_P,
+        power=f"a difference of {seen:.2f} standard deviations in one characteristic would have been seen 4 times "
+        "in 5",
+        needed=True,
+    )
