@@ -21,9 +21,11 @@ from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from ldlab import batch
+from ldlab.batch import job as walk
 from ldlab.batch import publish
 from ldlab.batch.progress import Event, line
 from ldlab.data import identifiers
+from ldlab.disclosure import ID_VALUES, DisclosureError, Leak
 from ldlab.program import InputError, load_programs
 from tests.projects import agents, make_project, write_program, write_table
 
@@ -552,6 +554,22 @@ def test_an_interrupt_ends_kernels_and_leaves_outputs_alone(tmp_path: Path) -> N
         os.kill(kernel, 0)
     assert (old / "report.html").read_text() == "old"
     assert [p.name for p in old.parent.iterdir()] == ["ab_test"]
+
+
+def test_a_refusal_is_told_even_if_an_id_is_a_word_of_its_own_page(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "project")
+    write_table(project, agents())
+    write_program(project, "alpha")
+    write_notebook(project, "ab_test", *CELLS)
+    one = walk.Job("alpha", "ab_test", "params/alpha.yaml", project, project / "outputs", "1-x")
+    publish.make_room(one.outputs)
+    error = DisclosureError([Leak("figures/page.png", ID_VALUES, 1)])
+    failure = walk._publish_failure(one, error, lambda program: frozenset({"page"}))
+    assert (failure.status, failure.message) == ("refused", str(error))  # for the console
+    said = json.loads((one.failed / "error.json").read_text())
+    assert (said["status"], said["message"]) == ("refused", publish.WITHHELD)
+    assert sorted(p.name for p in one.failed.iterdir()) == ["error.json", "report.html"]
+    assert "was refused by the disclosure gate" in (one.failed / "report.html").read_text()
 
 
 def refusal_of_outputs(tmp_path: Path, spoil: Callable[[Path], object]) -> str:

@@ -367,6 +367,14 @@ def test_placebo_is_judged_at_five_percent_whatever_the_interval_level():
         assert (low.startswith("−"), high[0]) == (status == "passed", "+")
 
 
+def test_methods_agree_needs_two_answers():
+    one = did.two_way_fixed_effects(make_study(panel(np.random.default_rng(1)), "staggered"))
+    assert checks.methods_agree([one]) is None
+    assert checks.methods_agree([one, one.model_copy(update={"method": "another"})]).status == "passed"
+    against = one.model_copy(update={"value": -one.value - 5, "method": "another"})
+    assert checks.methods_agree([one, against]).status == "failed"
+
+
 def test_enough_clusters():
     rng = np.random.default_rng(13)
     enough = checks.enough_clusters(make_study(panel(rng), "staggered"))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ldlab.checks.shared import not_run
 from ldlab.estimate import Check, Estimate
 
 
-def methods_agree(leads: Sequence[Estimate]) -> Check:
-    """Whether the first two of several notebooks' leading estimates agree; not run where there is only one."""
+def methods_agree(leads: Sequence[Estimate]) -> Check | None:
+    """Whether the first two of several notebooks' leading estimates agree; None where one notebook answered."""
     if len(leads) < 2:
-        return not_run("second method", "Only one method answered this question, so none could disagree.")
+        return None
     return second_method(leads[0], leads[1], leads[0].smallest)
 
 

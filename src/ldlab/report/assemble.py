@@ -59,7 +59,7 @@ def make_brief(
     output_dir: str | Path,
     results: Sequence[Result],
     *,
-    checks: Sequence[Check] = (),
+    checks: Sequence[Check | None] = (),
 ) -> Brief:
     """The leader's page from a program's results.
 
@@ -72,7 +72,7 @@ def make_brief(
     results
         From :func:`load_results`.
     checks
-        Checks that compare results, such as whether a second method agrees.
+        Checks that compare results, such as whether a second method agrees; None where one does not apply.
     """
     folder = outputs_folder(program, output_dir) / program.id
     failed = tuple(name for name in program.notebooks if _failed(folder, name))
@@ -111,10 +111,10 @@ def make_brief(
         for check in result.checks
         if check.breaks and check.status == "failed"
     ]
-    by_name = {check.name: check for check in (*others, *checks, *leading.checks)}
-    names = {check.name for check in (*leading.checks, *checks)}
-    added = [by_name[check.name] for check in checks if check.name not in {c.name for c in leading.checks}]
-    every = (*leading.checks, *added, *(check for name, check in by_name.items() if name not in names))
+    names = {check.name for check in leading.checks}
+    added = [check for check in claims.applying(checks) if check.name not in names]
+    names |= {check.name for check in added}
+    every = (*leading.checks, *added, *(check for check in others if check.name not in names))
     evidence = claims.grade(program.design.kind, (*leading.checks, *added))
     estimate = leading.lead
     sized = evidence in SIZED and leading.claim.verdict not in ("not readable", "too early")
