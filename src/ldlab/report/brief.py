@@ -23,6 +23,7 @@ from ldlab.report.result import Result
 from ldlab.report.tables import sorted_checks
 
 SIZED = ("A", "B", "C")
+TOLD_WHEN_PASSED = ("robust to staggering", "second method")
 TONE = {"scale": "good", "continue": "good", "stop": "bad"}
 DESIGN_IN_WORDS = {
     "randomised": "Randomised experiment",
@@ -192,8 +193,11 @@ class Brief(Noun):
             ("failed", f"The notebook {name} stopped with an error in this run.") for name in self.failed
         ]
         lines += [("not run", check.sentence) for check in by_status["not_run"]]
-        if by_status["passed"]:
-            lines.append(("passed", f"{count_of(len(by_status['passed']), 'other check')}, listed below."))
+        told = [check for check in by_status["passed"] if check.name in TOLD_WHEN_PASSED]
+        lines += [("passed", check.sentence) for check in told]
+        if len(by_status["passed"]) > len(told):
+            count = len(by_status["passed"]) - len(told)
+            lines.append(("passed", f"{count_of(count, 'other check')}, listed below."))
         listed = "".join(
             f"<li{' class=f' if status == 'failed' else ''}><b>{status}</b>{escape(text)}</li>"
             for status, text in lines
