@@ -24,13 +24,29 @@ VERDICT_MEANS: dict[str, str] = {
 GRADES: tuple[Grade, ...] = ("A", "B", "C", "D", "E")
 
 
+class Printed:
+    """Prints itself as rows of (name, text): lines on a terminal, a table in JupyterLab."""
+
+    def _rows(self) -> list[tuple[str, str]]:
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        return "\n".join(f"{name}: {text}" for name, text in self._rows())
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        return rows_to_html(self._rows())
+
+
 class Noun(BaseModel):
     """A frozen result that refuses unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Estimate(Noun):
+class Estimate(Printed, Noun):
     """One estimate of what a program did to its KPI.
 
     Effects are signed in the KPI's own direction of counting: a fall is negative even where less is better.
@@ -170,17 +186,8 @@ class Estimate(Noun):
             ("counted", counts),
         ]
 
-    def __str__(self) -> str:
-        return "\n".join(f"{name}: {text}" for name, text in self._rows())
 
-    def __repr__(self) -> str:
-        return str(self)
-
-    def _repr_html_(self) -> str:
-        return rows_to_html(self._rows())
-
-
-class Check(Noun):
+class Check(Printed, Noun):
     """One check that could have broken the estimate.
 
     Attributes
@@ -218,15 +225,6 @@ class Check(Noun):
             rows.append(("what it could see", self.power))
         return rows
 
-    def __str__(self) -> str:
-        return "\n".join(f"{name}: {text}" for name, text in self._rows())
-
-    def __repr__(self) -> str:
-        return str(self)
-
-    def _repr_html_(self) -> str:
-        return rows_to_html(self._rows())
-
 
 class Claim(Noun):
     """The one sentence that may be said, with its verdict."""
@@ -249,7 +247,7 @@ class Decision(Noun):
     reason: str
 
 
-class Money(Noun):
+class Money(Printed, Noun):
     """Fully loaded cost against the benefit of the horizon, in the currency of the program file.
 
     Attributes
@@ -304,15 +302,6 @@ class Money(Noun):
     def amount(self, value: float) -> str:
         """An amount in this currency, to three significant digits."""
         return format_money(value, self.currency)
-
-    def __str__(self) -> str:
-        return "\n".join(f"{name}: {text}" for name, text in self._rows())
-
-    def __repr__(self) -> str:
-        return str(self)
-
-    def _repr_html_(self) -> str:
-        return rows_to_html(self._rows())
 
 
 def rows_to_html(rows: list[tuple[str, str]]) -> str:

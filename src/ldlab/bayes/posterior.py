@@ -11,14 +11,14 @@ import xarray as xr
 
 from ldlab.bayes.regression import Priors, model_of, priors_of
 from ldlab.bayes.units import Floats, Units, units_of
-from ldlab.estimate import Estimate, rows_to_html
+from ldlab.estimate import Estimate, Printed
 from ldlab.program import Study
 
 FAMILY_WORDS = {"gaussian": "linear", "binary": "logistic", "count": "negative binomial"}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Posterior:
+class Posterior(Printed):
     """Draws from the posterior of a study's model. Made by :func:`fit`.
 
     Attributes
@@ -87,15 +87,6 @@ class Posterior:
             ("units", f"{len(self.units.arm):,} {self.study.program.design.units}"),
             ("draws", f"{sizes['chain']} chains of {sizes['draw']:,}"),
         ]
-
-    def __str__(self) -> str:
-        return "\n".join(f"{name}: {text}" for name, text in self._rows())
-
-    def __repr__(self) -> str:
-        return str(self)
-
-    def _repr_html_(self) -> str:
-        return rows_to_html(self._rows())
 
 
 def prior_effect_draws(study: Study, draws: int = 4000) -> Floats:

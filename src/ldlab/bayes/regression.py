@@ -13,7 +13,7 @@ from scipy import special
 
 from ldlab.bayes.geometry import cluster_centring, segment_centring
 from ldlab.bayes.units import ARMS, Floats, Units, group_cells, units_of
-from ldlab.estimate import format_number, rows_to_html
+from ldlab.estimate import Printed, format_number
 from ldlab.program import Study
 
 Link = Literal["identity", "logit", "log"]
@@ -22,7 +22,7 @@ LARGEST_DISPERSION = 1e6  # a negative binomial this close to Poisson can't be t
 
 
 @dataclass(frozen=True, repr=False)
-class Priors:
+class Priors(Printed):
     """Priors, effects in KPI units; made by :func:`priors`.
 
     Attributes
@@ -97,15 +97,6 @@ class Priors:
         """Three digits of the effect's scale."""
         size = max(abs(value), self.effect_sd) if self.link == "identity" else max(abs(value), 0.1)
         return format_number(value, max(0, 2 - math.floor(math.log10(size))), sign=sign)
-
-    def __str__(self) -> str:
-        return "\n".join(f"{name}: {text}" for name, text in self._rows())
-
-    def __repr__(self) -> str:
-        return str(self)
-
-    def _repr_html_(self) -> str:
-        return rows_to_html(self._rows())
 
 
 def priors(study: Study) -> Priors:
