@@ -10,7 +10,6 @@ from typing import Any, Self
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from ldlab.program.sections import (
-    ALLOWED_BY_DESIGN,
     LEAD_BY_DESIGN,
     NOTEBOOKS_BY_DESIGN,
     PANEL_DESIGNS,
@@ -63,7 +62,7 @@ class Program(Section):
 
     @model_validator(mode="after")
     def _notebooks_fit_the_design(self) -> Self:
-        allowed = ALLOWED_BY_DESIGN[self.design.kind]
+        allowed = NOTEBOOKS_BY_DESIGN[self.design.kind]
         for name in self.analysis.notebooks or ():
             if name not in allowed:
                 raise refuse(

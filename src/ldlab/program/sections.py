@@ -8,9 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, Strict, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-DESIGNS = ("randomised", "staggered", "two_group_before_after", "observational", "before_after")
 PANEL_DESIGNS = ("staggered", "two_group_before_after", "before_after")
-ANALYSES = ("ab_test", "diff_in_diff", "bayes_impact")
 NOTEBOOKS_BY_DESIGN: dict[str, tuple[str, ...]] = {
     "randomised": ("ab_test", "bayes_impact"),
     "staggered": ("diff_in_diff",),
@@ -18,12 +16,11 @@ NOTEBOOKS_BY_DESIGN: dict[str, tuple[str, ...]] = {
     "observational": ("bayes_impact",),
     "before_after": ("diff_in_diff",),
 }
-ALLOWED_BY_DESIGN: dict[str, tuple[str, ...]] = NOTEBOOKS_BY_DESIGN
 LEAD_BY_DESIGN = {design: names[0] for design, names in NOTEBOOKS_BY_DESIGN.items()}
 PERCENT_OF_BASELINE = "percent of baseline"
 PERCENTAGE_POINTS = "percentage points"
 PROGRAM_ID = r"^[a-z0-9][a-z0-9_-]{0,63}$"
-RESERVED_IDS = ("portfolio", "objectives", "program")
+RESERVED_IDS = ("portfolio", "objectives", "program", "readme")
 
 Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 Positive = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)]
@@ -32,7 +29,7 @@ Share = Annotated[float, Strict(), Field(gt=0, lt=1)]
 Text = Annotated[str, Field(min_length=1, max_length=600)]
 Period = dt.date | Annotated[int, Strict()]
 
-Design_kind = Literal["randomised", "staggered", "two_group_before_after", "observational", "before_after"]
+DesignKind = Literal["randomised", "staggered", "two_group_before_after", "observational", "before_after"]
 Analysis = Literal["ab_test", "diff_in_diff", "bayes_impact"]
 ValueType = Literal["continuous", "binary", "count", "rate", "ordinal", "duration"]
 DecisionWord = Literal["scale", "continue", "fix", "test further", "stop", "too early"]
@@ -173,7 +170,7 @@ class OtherChange(Section):
 class Design(Section):
     """How people came to be trained, and who they are compared with."""
 
-    kind: Design_kind = Field(description="The design; it sets the ceiling of the evidence grade.")
+    kind: DesignKind = Field(description="The design; it sets the ceiling of the evidence grade.")
     unit: Text = Field(description="One unit in the singular: 'agent', 'firm'.")
     unit_plural: Text | None = Field(
         None, description="The unit in the plural; default: the singular with an s."
