@@ -7,7 +7,7 @@ from scipy import stats
 
 from ldlab.estimate import Estimate, Money
 from ldlab.program import Program
-from ldlab.program.sections import ValueOfUnit
+from ldlab.program.costs import ValueOfUnit
 
 DRAWS = 20_000
 

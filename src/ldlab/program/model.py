@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
+from ldlab.program.costs import Costs
 from ldlab.program.sections import (
     LEAD_BY_DESIGN,
     NOTEBOOKS_BY_DESIGN,
@@ -18,7 +19,6 @@ from ldlab.program.sections import (
     RESERVED_IDS,
     Agreement,
     Analyses,
-    Costs,
     Data,
     Design,
     Kpi,

@@ -248,7 +248,7 @@ class Data(Section):
     source: Text | None = Field(
         None, description="A CSV, TSV, Parquet or JSON-lines file, or a glob of them."
     )
-    query: Text | None = Field(
+    query: Annotated[str, Field(min_length=1, max_length=20_000)] | None = Field(
         None, description="A SELECT in DuckDB's SQL instead of source; it may name files."
     )
     missing_values: tuple[str, ...] = Field((), description="Texts in a CSV that mean missing, such as NA.")
@@ -334,46 +334,6 @@ class Agreement(Section):
     def rule_in_words(self) -> str:
         """The rule as one sentence."""
         return "; ".join(str(line) for line in self.decision_rule)
-
-
-class CostItem(Section):
-    """One item of cost."""
-
-    item: Text
-    amount: NotNegative = Field(description="In the currency of costs.")
-    per: Literal["program", "participant"] = Field(description="Paid once, or for each participant.")
-
-
-class ValueOfUnit(Section):
-    """What one KPI unit of improvement is worth, for one participant over one year."""
-
-    amount: Positive = Field(description="Best guess, in the currency of costs.")
-    low: NotNegative | None = Field(None, description="Lower end of the 9-in-10 range.")
-    high: Positive | None = Field(None, description="Upper end of the 9-in-10 range.")
-    owner: Text = Field(description="Who answers for this number.")
-
-    @model_validator(mode="after")
-    def _range_holds_amount(self) -> Self:
-        if (self.low is None) != (self.high is None):
-            raise refuse("low and high together, or neither")
-        if self.low is not None and self.high is not None and not self.low <= self.amount <= self.high:
-            raise refuse("low <= amount <= high", f"{self.low} / {self.amount} / {self.high}")
-        return self
-
-
-class Costs(Section):
-    """What the program cost, fully loaded, and what an improvement is worth."""
-
-    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = Field(description="ISO code, such as EUR.")
-    items: tuple[CostItem, ...] = ()
-    participant_hours: NotNegative = Field(0.0, description="Hours of working time per participant.")
-    loaded_hourly_rate: NotNegative = Field(0.0, description="Cost of one working hour, with on-costs.")
-    participants: Annotated[int, Strict(), Field(gt=0)] | None = Field(
-        None, description="People trained; default: the trained units in the data."
-    )
-    owner: Text = Field(description="Who answers for the costs.")
-    value_of_unit: ValueOfUnit | None = None
-    horizon_years: Positive = Field(1.0, description="Years of benefit counted; one unless agreed otherwise.")
 
 
 class EffectPrior(Section):
