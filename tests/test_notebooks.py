@@ -178,7 +178,10 @@ def test_a_grade_is_the_ceiling_less_what_failed_or_was_not_run(outputs: Path, p
     for path in (outputs / program).rglob("estimate.json"):
         found = json.loads(path.read_text())
         short = sum(check["needed"] and check["status"] != "passed" for check in found["checks"])
-        assert found["grade"] == "ABCDE"[min(4, "ABCDE".index(CEILINGS[program]) + short)]
+        broken = any(check["breaks"] and check["status"] == "failed" for check in found["checks"])
+        expected = "E" if broken else "ABCDE"[min(4, "ABCDE".index(CEILINGS[program]) + short)]
+        assert found["grade"] == expected
+        assert broken == (program == "broken")
 
 
 def test_a_needed_check_without_its_columns_is_not_run(outputs: Path) -> None:

@@ -122,6 +122,7 @@ def test_chances_never_claim_certainty() -> None:
         ("randomised", [FAILED], "B"),
         ("randomised", [NOT_RUN], "B"),
         ("randomised", [NOT_RUN.model_copy(update={"needed": False})], "A"),
+        ("randomised", [PASSED, BROKEN], "E"),
         ("staggered", [PASSED], "B"),
         ("two_group_before_after", [FAILED, FAILED], "E"),
         ("observational", [PASSED], "D"),

@@ -210,6 +210,8 @@ class Brief(Noun):
         short = sum(check.needed and check.status != "passed" for check in self.checks)
         if self.lead is None or ceiling == self.grade:
             return ""
+        if self.verdict == "not readable":
+            return f"Would be {ceiling}: a check broke the result."
         return f"Would be {ceiling}: {count_of(short, 'needed check')} failed or could not be run."
 
     def _foot(self) -> str:

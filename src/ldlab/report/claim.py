@@ -31,10 +31,12 @@ def applying(checks: Sequence[Check | None]) -> list[Check]:
 
 
 def grade(design: str, checks: Sequence[Check | None]) -> Grade:
-    """The design's ceiling, less one for each needed check that failed or was not run; never below E.
+    """The design's ceiling, less one for each needed check that failed or was not run; E if a check broke the result.
 
     It does not look at the estimate: the sign and size of a result cannot change its grade.
     """
+    if any(check.breaks and check.status == "failed" for check in applying(checks)):
+        return "E"
     short = sum(check.needed and check.status != "passed" for check in applying(checks))
     return GRADES[min(GRADES.index(CEILING[design]) + short, len(GRADES) - 1)]
 
