@@ -265,3 +265,14 @@ def test_plain_papermill_behaves_the_same_from_any_folder(outputs: Path, copy: P
     moved = elsewhere.replace("notebooks/ab_test.ipynb", "ab_test.ipynb")
     run(f"../.venv/bin/{moved}", copy / "notebooks")
     assert (outputs / "plain" / "ab_test" / "estimate.json").read_bytes() == expected
+
+
+def test_papermill_with_a_program_alone_writes_to_that_programs_own_folder(outputs: Path, copy: Path) -> None:
+    academy, michigan = (
+        outputs / name / "diff_in_diff" / "estimate.json" for name in ("academy", "michigan")
+    )
+    before, expected = academy.read_bytes(), michigan.read_bytes()
+    michigan.unlink()
+    run(".venv/bin/papermill notebooks/diff_in_diff.ipynb out.ipynb -p program params/michigan.yaml", copy)
+    assert michigan.read_bytes() == expected
+    assert academy.read_bytes() == before

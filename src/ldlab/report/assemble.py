@@ -15,7 +15,7 @@ from ldlab.report.result import Result, load_result
 
 def outputs_folder(program: Program, output_dir: str | Path) -> Path:
     """The outputs folder that ``output_dir`` (of one notebook of one program) lies in, staged or not."""
-    folder = program.root / output_dir
+    folder = program.root / (output_dir or f"outputs/{program.id}/program_brief")
     staging = next((parent for parent in folder.parents if parent.name == ".staging"), None)
     return staging.parent if staging is not None else folder.parent.parent
 

@@ -10,7 +10,6 @@ from ldlab.estimate import (
     Estimate,
     Grade,
     Money,
-    Noun,
     Verdict,
     chance_in_words,
     format_chance,
@@ -19,7 +18,7 @@ from ldlab.estimate import (
 )
 from ldlab.report import claim as claims
 from ldlab.report.html import STYLE, Span, bar, count_of, grade_boxes, table
-from ldlab.report.result import Result
+from ldlab.report.result import Result, Saved
 from ldlab.report.tables import sorted_checks
 
 SIZED = ("A", "B", "C")
@@ -41,7 +40,7 @@ WHY_LEAD = {
 }
 
 
-class Brief(Noun):
+class Brief(Saved):
     """The leader's page of one program, and ``brief.json``, which the portfolio reads.
 
     ``lead`` is None when no readable result exists. ``units_of_target`` holds value, low and high of the
@@ -75,6 +74,11 @@ class Brief(Noun):
     cut_off: str = ""
     run_id: str = ""
     units_of_target: dict[str, float] | None = None
+
+    @property
+    def default_folder(self) -> str:
+        """Where it belongs, relative to the project."""
+        return f"outputs/{self.program}/program_brief"
 
     @property
     def shows_size(self) -> bool:

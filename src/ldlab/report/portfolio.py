@@ -15,6 +15,7 @@ from ldlab.estimate import Money, Noun, format_chance, format_money
 from ldlab.program import Program, load_objectives, load_programs
 from ldlab.report.brief import TONE, Brief
 from ldlab.report.html import STYLE, Span, count_of, forest_row, forest_scale, scale_of, table
+from ldlab.report.result import Saved
 
 ORDER = ("scale", "continue", "fix", "test further", "too early", "stop")
 
@@ -31,12 +32,17 @@ class Row(Noun):
     failed: tuple[tuple[str, str, str], ...] = ()
 
 
-class Portfolio(Noun):
+class Portfolio(Saved):
     """All programs, sorted by decision and then by evidence; ``portfolio.json`` and the index page."""
 
     schema_version: int = 1
     rows: tuple[Row, ...]
     objectives: tuple[dict[str, str], ...] = ()
+
+    @property
+    def default_folder(self) -> str:
+        """Where it belongs, relative to the project."""
+        return "outputs/portfolio"
 
     def headline(self) -> str:
         """What the programs together show, in one sentence."""
@@ -201,7 +207,7 @@ def make_portfolio(root: Path, output_dir: str | Path) -> Portfolio:
     output_dir
         The portfolio's own folder, staged or ``outputs/portfolio``.
     """
-    folder = root / output_dir
+    folder = root / (output_dir or "outputs/portfolio")
     staging = next((parent for parent in folder.parents if parent.name == ".staging"), None)
     outputs = staging.parent if staging is not None else folder.parent
     rows = [_row(program, outputs) for program in load_programs(root=root)]

@@ -31,7 +31,16 @@ class Picture(Protocol):
         ...
 
 
-class Result(Noun):
+class Saved(Noun):
+    """A noun that is saved as a file in a folder of its own."""
+
+    @property
+    def default_folder(self) -> str:
+        """Where it belongs, relative to the project."""
+        raise NotImplementedError
+
+
+class Result(Saved):
     """What one notebook found about one program: the content of ``estimate.json``.
 
     Stable from run to run with the same inputs and seed: no clock, no path, no user.
@@ -59,6 +68,11 @@ class Result(Noun):
     git: str | None = None
     seed: int
     run_id: str
+
+    @property
+    def default_folder(self) -> str:
+        """Where it belongs, relative to the project."""
+        return f"outputs/{self.program}/{self.notebook}"
 
     @property
     def leads(self) -> bool:
@@ -204,7 +218,7 @@ def _git(root: Path, *arguments: str) -> str:
 
 
 def save(
-    result: Noun,
+    result: Saved,
     output_dir: str | Path,
     *,
     root: Path,
@@ -218,7 +232,7 @@ def save(
     result
         The conclusion.
     output_dir
-        Folder, relative to the project (made if missing).
+        Folder, relative to the project (made if missing); empty: the result's own place under ``outputs/``.
     root
         The project folder.
     figures
@@ -226,9 +240,7 @@ def save(
     name
         File name of the serial form.
     """
-    folder = (root / output_dir).resolve()
-    if not folder.is_relative_to(root.resolve()):
-        raise LdlabError(f"output_dir: found '{output_dir}'; expected a folder inside the project.")
+    folder = root / (output_dir or result.default_folder)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     for figure in figures:
         if figure is not None:
