@@ -197,15 +197,18 @@ def predictor(units: Units, stacked: xr.Dataset, sample: int) -> Floats:
     return eta if units.cluster is None else eta + stacked["cluster_shift"].values[units.cluster, sample]
 
 
-def posterior_predictive_checks(posterior: Posterior) -> tuple[Check, ...]:
+def posterior_predictive_checks(
+    posterior: Posterior, statistics: tuple[Statistic, ...] | None = None
+) -> tuple[Check, ...]:
     """Whether data replicated from the posterior look like the data, where it matters for the mean effect.
 
     Statistics as in :func:`predictive`; a two-sided posterior predictive p value under .01 fails (Gelman et
     al., Bayesian Data Analysis, 3rd ed., section 6.3). Failed means, spreads, variances and shares of zeros
     make the claim 'not readable'. A skewed Gaussian KPI does not: the mean effect does not depend on it,
-    unless the sample is too small for that by Cochran's rule (``mean despite skewness``).
+    unless the sample is too small for that by Cochran's rule (``mean despite skewness``). ``statistics`` are
+    those of :func:`predictive`, if they were computed already.
     """
-    found = predictive(posterior)
+    found = predictive(posterior) if statistics is None else statistics
     breaking = [
         ("mean", "means fit", "averages of the groups"),
         ("sd", "spread fits", "spread of the KPI in each arm"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from bisect import bisect_left
 from typing import Any
 
 import numpy as np
@@ -137,7 +138,7 @@ def _starts(
 
 
 def _rank(value: Any, periods: tuple[Any, ...]) -> int:
-    return sum(period < value for period in periods)
+    return bisect_left(periods, value)
 
 
 def _first_on(raw: pd.DataFrame, frame: pd.DataFrame, program: Program, faults: Faults) -> pd.Series:

@@ -10,14 +10,13 @@ from ldlab.estimate import Check, Decision, Estimate
 from ldlab.program import LdlabError, Program
 from ldlab.report import claim as claims
 from ldlab.report.brief import SIZED, Brief
-from ldlab.report.result import Result, load_result
+from ldlab.report.result import Result, load_result, outputs_root
 
 
 def outputs_folder(program: Program, output_dir: str | Path) -> Path:
     """The outputs folder that ``output_dir`` (of one notebook of one program) lies in, staged or not."""
     folder = program.root / (output_dir or f"outputs/{program.id}/program_brief")
-    staging = next((parent for parent in folder.parents if parent.name == ".staging"), None)
-    return staging.parent if staging is not None else folder.parent.parent
+    return outputs_root(folder, levels=2)
 
 
 def load_results(program: Program, output_dir: str | Path) -> tuple[Result, ...]:

@@ -15,7 +15,7 @@ from ldlab.estimate import Money, Noun, format_chance, format_money
 from ldlab.program import Program, load_objectives, load_programs
 from ldlab.report.brief import TONE, Brief
 from ldlab.report.html import STYLE, Span, count_of, forest_row, forest_scale, scale_of, table
-from ldlab.report.result import Saved
+from ldlab.report.result import Saved, outputs_root
 
 ORDER = ("scale", "continue", "fix", "test further", "too early", "stop")
 
@@ -207,9 +207,7 @@ def make_portfolio(root: Path, output_dir: str | Path) -> Portfolio:
     output_dir
         The portfolio's own folder, staged or ``outputs/portfolio``.
     """
-    folder = root / (output_dir or "outputs/portfolio")
-    staging = next((parent for parent in folder.parents if parent.name == ".staging"), None)
-    outputs = staging.parent if staging is not None else folder.parent
+    outputs = outputs_root(root / (output_dir or "outputs/portfolio"), levels=1)
     rows = [_row(program, outputs) for program in load_programs(root=root)]
     register = load_objectives(root)
     return Portfolio(

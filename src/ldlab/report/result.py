@@ -248,6 +248,12 @@ def save(
     write_whole(folder / name, to_json(rounded(result.model_dump(mode="json"))))
 
 
+def outputs_root(folder: Path, *, levels: int) -> Path:
+    """The outputs folder that ``folder`` lies in: above its ``.staging``, or ``levels`` up."""
+    staging = next((parent for parent in folder.parents if parent.name == ".staging"), None)
+    return staging.parent if staging is not None else folder.parents[levels - 1]
+
+
 def rounded(value: Any) -> Any:
     """Floats to 12 significant digits, so that the file does not differ by the last bit of a machine."""
     if isinstance(value, dict):
