@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ldlab import __version__
 
 if TYPE_CHECKING:
-    from ldlab.program import Fault, Program, Study
+    from ldlab.program import Study
 
 BAD_INPUT = 2
 SOME_FAILED = 1
@@ -100,23 +100,15 @@ def _root(options: argparse.Namespace) -> Path:
 def _checked_programs(options: argparse.Namespace) -> list[Study]:
     """All named programs with files and data checked; every fault of every one is raised together."""
     from ldlab.data import load_study
-    from ldlab.program import InputError, load_objectives, load_program, load_programs, program_files
-    from ldlab.program.reading import resolve_program
+    from ldlab.program import InputError, load_objectives
+    from ldlab.program.reading import read_programs
 
     root = _root(options)
-    faults: list[Fault] = []
-    programs: list[Program] = []
+    programs, faults = read_programs(options.programs, root)
     try:
         load_objectives(root)
-        programs = load_programs(options.programs, root)
     except InputError as error:
         faults.extend(error.faults)
-        paths = [resolve_program(p, root) for p in options.programs] or program_files(root)
-        for path in paths:
-            try:
-                programs.append(load_program(path, root))
-            except InputError:
-                continue
     studies = []
     for program in programs:
         try:

@@ -269,7 +269,20 @@ def load_programs(programs: Sequence[str | Path] = (), root: Path | None = None)
     InputError
         With the faults of every file; two programs with one id are a fault.
     """
-    root = root or project_root()
+    loaded, faults = read_programs(programs, root or project_root())
+    if faults:
+        raise InputError(faults)
+    return loaded
+
+
+def read_programs(programs: Sequence[str | Path], root: Path) -> tuple[list[Program], list[Fault]]:
+    """The programs that could be read (all of the project's, if none is named), and the faults of the others.
+
+    Raises
+    ------
+    InputError
+        If there is no program file, or a name can be none.
+    """
     paths = [resolve_program(p, root) for p in programs] if programs else program_files(root)
     if not paths:
         raise InputError(
@@ -306,9 +319,7 @@ def load_programs(programs: Sequence[str | Path] = (), root: Path | None = None)
         loaded[program.id] = (program, path)
     if programs and not faults:
         faults.extend(_id_clashes(loaded, root))
-    if faults:
-        raise InputError(faults)
-    return [program for program, _ in loaded.values()]
+    return [program for program, _ in loaded.values()], faults
 
 
 def _id_clashes(loaded: dict[str, tuple[Program, Path]], root: Path) -> list[Fault]:
