@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from html import escape
 from typing import Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, PrivateAttr
 from scipy import stats
 
 Verdict = Literal["target met", "moved, below target", "unclear", "wrong way", "too early", "not readable"]
@@ -95,6 +96,18 @@ class Estimate(Printed, Noun):
     target: float
     smallest: float
     term: str = ""
+    _draws: tuple[float, ...] = PrivateAttr(())
+
+    @property
+    def draws(self) -> np.ndarray | None:
+        """(draws,) posterior draws of ``value``; None without a posterior. Saved beside ``estimate.json``."""
+        return np.array(self._draws) if self._draws else None
+
+    def with_draws(self, draws: Sequence[float] | np.ndarray) -> Self:
+        """The same estimate with its posterior draws, as they were saved."""
+        copy = self.model_copy()
+        copy._draws = tuple(float(draw) for draw in draws)
+        return copy
 
     @classmethod
     def from_t(cls, value: float, se: float, *, df: float | None = None, **rest: Any) -> Self:
@@ -130,7 +143,7 @@ class Estimate(Printed, Noun):
         tail = (1 - rest["level"]) / 2
         low, high = np.quantile(draws, [tail, 1 - tail])
         sign = 1 if rest["direction"] == "increase" else -1
-        return cls(
+        made = cls(
             value=float(draws.mean()),
             se=float(draws.std(ddof=1)),
             low=float(low),
@@ -140,6 +153,7 @@ class Estimate(Printed, Noun):
             p_negligible=float((np.abs(draws) < abs(rest["smallest"])).mean()),
             **rest,
         )
+        return made.with_draws(draws)
 
     @property
     def sign(self) -> int:

@@ -33,7 +33,7 @@ def load_study(program: Program) -> Study:
     _too_early_can_be_told(cut_off, program)
     baseline = _baseline(seen, covariates, program)
     _percent_has_a_base(baseline, seen, program)
-    return Study(
+    study = Study(
         program=program,
         frame=seen,
         covariates=covariates,
@@ -44,6 +44,8 @@ def load_study(program: Program) -> Study:
         cut_off=cut_off,
         data_sha256=sha256,
     )
+    _target_is_possible(study)
+    return study
 
 
 def identifiers(program: Program) -> frozenset[str]:
@@ -128,6 +130,29 @@ def _percent_has_a_base(baseline: float, frame: pd.DataFrame, program: Program) 
         found = f"a baseline of {baseline:.3g} {kpi.unit}, not clearly above zero"
         hint = f"Give target and smallest effect in {kpi.unit}."
         faults.add("kpi.target", found, "a baseline that a percentage can refer to", hint)
+    faults.stop_if_any()
+
+
+def _target_is_possible(study: Study) -> None:
+    """Refuse a target that would take the KPI beyond what it can be."""
+    kpi, faults = study.program.kpi, Faults(source_name(study.program))
+    if kpi.scale == "log":
+        return
+    floor = 0.0 if kpi.value_type in ("binary", "count", "rate", "duration") else None
+    lowest = kpi.lowest if kpi.lowest is not None else floor
+    highest = kpi.highest if kpi.highest is not None else (100.0 if kpi.value_type == "binary" else None)
+    reached = study.baseline + study.target
+    if (lowest is not None and reached < lowest) or (highest is not None and reached > highest):
+        bounds = " and ".join(
+            f"at {word} {bound:g}"
+            for word, bound in (("least", lowest), ("most", highest))
+            if bound is not None
+        )
+        faults.add(
+            "kpi.target",
+            f"{kpi.target.value:g} {kpi.target.unit}, which from {study.baseline:.3g} leads to {reached:.3g}",
+            f"a target that the KPI can reach: it is {bounds}",
+        )
     faults.stop_if_any()
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from ldlab.data.panel import panel_frame
 from ldlab.data.read import source_name
-from ldlab.data.values import Faults, binary_arm, examples, numeric, unique
+from ldlab.data.values import Faults, binary_arm, code_text, examples, numeric, unique
 from ldlab.program import Program, did_you_mean
 
 MOST_LEVELS = 30
@@ -24,6 +24,8 @@ CANONICAL = {
     "exposure",
     "period",
     "start",
+    "variant",
+    "censored",
 }
 
 
@@ -69,6 +71,7 @@ def checked_frame(
         frame["arm"] = binary_arm(raw, columns.assignment or str(columns.treatment), program, faults)
         frame["treated"] = binary_arm(raw, columns.treatment or str(columns.assignment), program, faults)
         unique(frame, ["unit"], [columns.unit], faults)
+        _add_design_columns(raw, frame, program, faults)
     faults.stop_if_any()
     covariates = _add_covariates(raw, frame, program, faults)
     faults.stop_if_any()
@@ -85,6 +88,8 @@ def _columns_exist(raw: pd.DataFrame, program: Program, faults: Faults) -> None:
             for role in ("unit", "treatment", "assignment", "period", "start", "cluster", "segment")
         ),
         *(("design.columns.covariates", name) for name in columns.covariates),
+        ("kpi.censored_column", program.kpi.censored_column),
+        *(("design.negative_controls", control.column) for control in program.design.negative_controls),
     ]
     for role, name in named:
         if name is not None and name not in raw.columns:
@@ -167,6 +172,25 @@ def _outcome(raw: pd.DataFrame, program: Program, frame: pd.DataFrame, faults: F
     if values.nunique() == 1:
         faults.add(kpi.column, f"the one value {seen.iloc[0]:g} in every row", "a KPI that varies")
     return values
+
+
+def _add_design_columns(raw: pd.DataFrame, frame: pd.DataFrame, program: Program, faults: Faults) -> None:
+    """Arms by name, whether a duration was still running, and negative controls, where the program names them."""
+    design, kpi = program.design, program.kpi
+    if design.treated_values:
+        frame["variant"] = raw[str(design.columns.treatment)].map(code_text).astype(object)
+    if kpi.censored_column is not None:
+        flag = numeric(raw, kpi.censored_column, faults)
+        if not flag.isin([0, 1]).all():
+            faults.add(
+                kpi.censored_column, "values other than 0 and 1", "1 where still running, 0 where ended"
+            )
+        frame["censored"] = flag
+    for control in design.negative_controls:
+        values = numeric(raw, control.column, faults)
+        if values.nunique() < 2:
+            faults.add(control.column, "one value in every row", "a negative control that varies")
+        frame[f"negative: {control.column}"] = values
 
 
 def _add_covariates(

@@ -68,21 +68,26 @@ def binary_arm(raw: pd.DataFrame, column: str, program: Program, faults: Faults)
     missing = int(values.isna().sum())
     if missing:
         faults.add(column, f"{missing} rows without a value", "trained or not in every row")
-    on, off = (1, 0) if design.treated_value is None else (design.treated_value, design.control_value)
-    text = values.map(_code, na_action="ignore")
-    other = values[values.notna() & ~text.isin([_code(on), _code(off)])]
+    off = 0 if design.control_value is None else design.control_value
+    on = design.treated_values or (1 if design.treated_value is None else design.treated_value,)
+    text = values.map(code_text, na_action="ignore")
+    trained = {code_text(value) for value in on}
+    other = values[values.notna() & ~text.isin(trained | {code_text(off)})]
     if len(other):
         hint = "Give design.treated_value and design.control_value, or choose rows with data.query."
         faults.add(
             column,
             f"the values {examples(sorted(values.dropna().unique(), key=str), 6)}",
-            f"only {on} (trained) and {off} (not)",
+            f"only {', '.join(map(str, on))} (trained) and {off} (not)",
             hint,
         )
-    return (text == _code(on)).astype(int)
+    absent = [str(value) for value in on if code_text(value) not in set(text)] if len(on) > 1 else []
+    if absent:
+        faults.add(column, f"no row with {', '.join(absent)}", "rows in every arm of design.treated_values")
+    return text.isin(trained).astype(int)
 
 
-def _code(value: Any) -> str:
+def code_text(value: Any) -> str:
     """One text for 1, 1.0, True, 'yes' and '1', so that a coding matches whatever type a reader made of it."""
     if isinstance(value, float | np.floating) and float(value).is_integer():
         value = int(value)

@@ -10,17 +10,14 @@ from typing import Any, Self
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from ldlab.program.costs import Costs
+from ldlab.program.design import LEAD_BY_DESIGN, NOTEBOOKS_BY_DESIGN, PANEL_DESIGNS, Design
 from ldlab.program.sections import (
-    LEAD_BY_DESIGN,
-    NOTEBOOKS_BY_DESIGN,
-    PANEL_DESIGNS,
     PERCENT_OF_BASELINE,
     PROGRAM_ID,
     RESERVED_IDS,
     Agreement,
     Analyses,
     Data,
-    Design,
     Kpi,
     Objective,
     Priors,

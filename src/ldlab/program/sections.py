@@ -8,15 +8,6 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, Strict, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-PANEL_DESIGNS = ("staggered", "two_group_before_after", "before_after")
-NOTEBOOKS_BY_DESIGN: dict[str, tuple[str, ...]] = {
-    "randomised": ("ab_test", "bayes_impact"),
-    "staggered": ("diff_in_diff",),
-    "two_group_before_after": ("diff_in_diff", "bayes_impact"),
-    "observational": ("bayes_impact",),
-    "before_after": ("diff_in_diff",),
-}
-LEAD_BY_DESIGN = {design: names[0] for design, names in NOTEBOOKS_BY_DESIGN.items()}
 PERCENT_OF_BASELINE = "percent of baseline"
 PERCENTAGE_POINTS = "percentage points"
 PROGRAM_ID = r"^[a-z0-9][a-z0-9_-]{0,63}$"
@@ -29,7 +20,6 @@ Share = Annotated[float, Strict(), Field(gt=0, lt=1)]
 Text = Annotated[str, Field(min_length=1, max_length=600)]
 Period = dt.date | Annotated[int, Strict()]
 
-DesignKind = Literal["randomised", "staggered", "two_group_before_after", "observational", "before_after"]
 Analysis = Literal["ab_test", "diff_in_diff", "bayes_impact"]
 ValueType = Literal["continuous", "binary", "count", "rate", "ordinal", "duration"]
 DecisionWord = Literal["scale", "continue", "fix", "test further", "stop", "too early"]
@@ -90,6 +80,14 @@ class Kpi(Section):
         "as is", description="'log' analyses the logarithm; effects are then percent changes."
     )
     measured: Text | None = Field(None, description="When the KPI was measured, in words, such as 'in 1978'.")
+    lowest: Number | None = Field(
+        None, description="The lowest value the KPI can have; an ordinal item's lowest category."
+    )
+    highest: Number | None = Field(None, description="The highest value the KPI can have.")
+    censored_column: Text | None = Field(
+        None,
+        description="For a duration on a log scale: 1 where it was still running when last seen, so that it is longer.",
+    )
 
     @model_validator(mode="after")
     def _units_fit(self) -> Self:
@@ -102,6 +100,14 @@ class Kpi(Section):
                 "exposure_column with value_type: rate, and only then",
                 self.exposure_column,
                 at=("value_type",),
+            )
+        if self.lowest is not None and self.highest is not None and self.lowest >= self.highest:
+            raise refuse("lowest below highest", f"{self.lowest:g} and {self.highest:g}", at=("highest",))
+        if self.censored_column is not None and (self.value_type != "duration" or self.scale != "log"):
+            raise refuse(
+                "censored_column with value_type: duration and scale: log, and only then",
+                self.value_type,
+                at=("censored_column",),
             )
         allowed = [PERCENT_OF_BASELINE] if self.scale == "log" else [self.unit, PERCENT_OF_BASELINE]
         for name, amount in (
@@ -138,108 +144,6 @@ class Skills(Section):
 
     gap: Text = Field(description="The skills gap, with how it was seen.")
     learning_objective: Text = Field(description="What participants can do afterwards, measurably.")
-
-
-class Columns(Section):
-    """Names of the columns in the data."""
-
-    unit: Text = Field(description="Identifies the unit (a person, firm, team).")
-    treatment: Text | None = Field(None, description="1 for trained, 0 for not (or see treated_value).")
-    assignment: Text | None = Field(
-        None, description="Who was offered the program, 1 or 0; then the estimand is intention-to-treat."
-    )
-    period: Text | None = Field(None, description="Panel designs: the period, a whole number or an ISO date.")
-    start: Text | None = Field(
-        None, description="Panel designs: the unit's first trained period; empty (or 0) for never."
-    )
-    cluster: Text | None = Field(
-        None, description="The group in which training was given or errors are shared."
-    )
-    segment: Text | None = Field(None, description="The agreed segment for which effects are shown.")
-    covariates: tuple[Text, ...] = Field((), description="Baseline columns, measured before training.")
-
-
-class OtherChange(Section):
-    """Something else that changed at the same time."""
-
-    what: Text = Field(description="What changed, such as 'a new ticket form'.")
-    when: dt.date | Text = Field(union_mode="left_to_right", description="When it changed: a date, or words.")
-    who: Text = Field(description="Whom it touched: 'everyone', 'trained only', a site.")
-
-
-class Design(Section):
-    """How people came to be trained, and who they are compared with."""
-
-    kind: DesignKind = Field(description="The design; it sets the ceiling of the evidence grade.")
-    unit: Text = Field(description="One unit in the singular: 'agent', 'firm'.")
-    unit_plural: Text | None = Field(
-        None, description="The unit in the plural; default: the singular with an s."
-    )
-    population: Text = Field(description="The trained population in the plural, as the headline names it.")
-    columns: Columns
-    period: Text = Field("period", description="One period in the singular: 'week', 'year'.")
-    treated_value: str | int | bool | None = Field(
-        None, description="The treatment column's value for trained, if it is not 1."
-    )
-    control_value: str | int | bool | None = Field(
-        None, description="The treatment column's value for not trained, if it is not 0."
-    )
-    start_period: Period | None = Field(
-        None, description="First trained period, when it is the same for all (before/after designs)."
-    )
-    planned_treated_share: Share | None = Field(
-        None, description="Randomised: the share that was meant to be assigned to training."
-    )
-    other_changes: tuple[OtherChange, ...] = Field((), description="What else changed in the window.")
-    limits: tuple[Text, ...] = Field(
-        (),
-        max_length=3,
-        description="What this study cannot tell, in the owner's words; the page shows at most three.",
-    )
-
-    @property
-    def units(self) -> str:
-        """The unit in the plural."""
-        return self.unit_plural or f"{self.unit}s"
-
-    @model_validator(mode="after")
-    def _columns_fit_the_design(self) -> Self:
-        columns, kind = self.columns, self.kind
-        if (self.treated_value is None) != (self.control_value is None):
-            raise refuse("treated_value and control_value together, or neither", "one of them")
-        if self.treated_value is not None and self.treated_value == self.control_value:
-            raise refuse("two different values", self.treated_value, at=("control_value",))
-        if kind in PANEL_DESIGNS:
-            if columns.period is None:
-                raise refuse(f"columns.period, because the design is {kind}")
-            if kind == "staggered" and columns.start is None and columns.treatment is None:
-                raise refuse("columns.start (first trained period) or columns.treatment (0/1 by period)")
-            if (
-                kind == "two_group_before_after"
-                and columns.start is None
-                and (columns.treatment is None or self.start_period is None)
-            ):
-                raise refuse("columns.treatment with start_period, or columns.start")
-            if kind == "before_after" and columns.start is None and self.start_period is None:
-                raise refuse("start_period, or columns.start")
-            if columns.assignment is not None:
-                raise refuse("columns.assignment only with design randomised")
-        else:
-            for name in ("period", "start"):
-                if getattr(columns, name) is not None:
-                    raise refuse(f"no columns.{name}: design {kind} reads one row per {self.unit}", name)
-            if self.start_period is not None:
-                raise refuse(f"no start_period: design {kind} reads one row per {self.unit}")
-            if columns.treatment is None and columns.assignment is None:
-                raise refuse("columns.treatment (or columns.assignment)")
-        if self.planned_treated_share is not None and kind != "randomised":
-            raise refuse("planned_treated_share only with design randomised")
-        named = [columns.unit, columns.treatment, columns.assignment, columns.period, columns.start]
-        roles = [name for name in (*named, *columns.covariates) if name is not None]
-        twice = sorted({name for name in roles if roles.count(name) > 1})
-        if twice:
-            raise refuse("each column in one role only", ", ".join(twice))
-        return self
 
 
 class Data(Section):
@@ -306,6 +210,23 @@ class RuleLine(Section):
         return f"{self.decision} if {chance} is {bound}"
 
 
+class Trim(Section):
+    """Propensity scores outside which people are left out, agreed before the data were read."""
+
+    below: Annotated[float, Strict(), Field(ge=0, lt=1)] = Field(
+        0.0, description="Left out with a score below; 0.1 is the rule of Crump et al. (2009)."
+    )
+    above: Annotated[float, Strict(), Field(gt=0, le=1)] = Field(
+        1.0, description="Left out with a score above."
+    )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.below >= self.above:
+            raise refuse("below smaller than above", f"{self.below:g} and {self.above:g}", at=("above",))
+        return self
+
+
 class Agreement(Section):
     """What was agreed before the data were read."""
 
@@ -319,6 +240,10 @@ class Agreement(Section):
     )
     too_early_before: Period | None = Field(
         None, description="Before this the effect cannot be expected yet."
+    )
+    trim_propensity: Trim | None = Field(
+        None,
+        description="Observational: who is too unlike the other arm to be compared; default: nobody is left out.",
     )
     minimum_grade: Grade = Field(
         "C", description="Below this grade the rule may not say scale, continue or stop."
@@ -365,5 +290,13 @@ class Analyses(Section):
         10, description="Groups with fewer units are never shown; at least 5."
     )
     seed: Annotated[int, Strict(), Field(ge=0, lt=2**31)] = Field(20250101, description="Seed of every draw.")
+    errors: Literal["normal", "student_t"] = Field(
+        "normal", description="Errors of a continuous KPI; 'student_t' gives less weight to extreme values."
+    )
+    covariate_bins: Annotated[int, Strict(), Field(ge=2, le=50)] | None = Field(
+        None,
+        description="Binary and count KPIs: replace each covariate by the mean of its quantile group, of so many; "
+        "quicker on large data, and no longer exact. Default: no binning.",
+    )
     notebooks: tuple[Analysis, ...] | None = Field(None, min_length=1, description="Default: by design.")
     lead: Analysis | None = Field(None, description="Which notebook leads the brief; default: by design.")

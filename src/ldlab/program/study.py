@@ -26,9 +26,11 @@ class Study:
         One row per unit (cross-sections) or per unit and period (panels) with an observed KPI.
         Columns: ``unit``, ``arm`` (1 for ever trained, or offered where there is an assignment),
         ``treated`` (1 where and while trained), ``outcome`` (effect units: binary as 0/100, log where the
-        program asks for it, rates as count / exposure); where the program names them ``cluster``,
-        ``segment``, ``count`` and ``exposure``; in panels ``period`` (0, 1, ... in order) and ``start``
-        (the period of the first training; missing for never). Then the numeric covariates.
+        program asks for it, rates as count / exposure). Where the program names them ``cluster``, ``segment``,
+        ``count`` and ``exposure``, ``variant`` (which of several program arms; the control value for the rest),
+        ``censored`` (1 where a duration was still running), ``negative: <column>`` (negative controls).
+        In panels ``period`` (0, 1, ... in order) and ``start`` (the period of the first training; missing for
+        never). Then the numeric covariates.
     covariates
         Names of the covariate columns; text columns are spread into 0/1 columns.
     baseline

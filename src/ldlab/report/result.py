@@ -20,6 +20,7 @@ from ldlab.program.reading import iso, to_json
 from ldlab.report import claim as claims
 
 SCHEMA_VERSION = 1
+DRAWS_FILE = "draws.json"
 PACKAGES = ("ldlab", "pandas", "numpy", "pymc", "nutpie", "arviz", "linearmodels", "statsmodels", "duckdb")
 
 
@@ -225,7 +226,9 @@ def save(
     figures: Sequence[Picture | None] = (),
     name: str = "estimate.json",
 ) -> None:
-    """Write ``estimate.json`` and ``figures/*.png``, each whole or not at all.
+    """Write ``estimate.json``, ``draws.json`` and ``figures/*.png``, each whole or not at all.
+
+    ``draws.json`` holds the posterior draws of the leading effect, where it has a posterior.
 
     Parameters
     ----------
@@ -245,6 +248,9 @@ def save(
     for figure in figures:
         if figure is not None:
             figure.save(folder / "figures")
+    draws = getattr(getattr(result, "lead", None), "draws", None)
+    if draws is not None:
+        write_whole(folder / DRAWS_FILE, to_json({"effect": [float(f"{draw:.9g}") for draw in draws]}))
     write_whole(folder / name, to_json(rounded(result.model_dump(mode="json"))))
 
 
@@ -272,7 +278,7 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def load_result(path: Path) -> Result:
-    """Read an ``estimate.json``.
+    """Read an ``estimate.json``, and the posterior draws beside it where there are any.
 
     Raises
     ------
@@ -280,8 +286,13 @@ def load_result(path: Path) -> Result:
         If the file is not of this version.
     """
     try:
-        return Result.model_validate_json(path.read_text(encoding="utf-8"))
-    except (ValidationError, json.JSONDecodeError) as error:
+        result = Result.model_validate_json(path.read_text(encoding="utf-8"))
+        saved = path.with_name(DRAWS_FILE)
+        if not saved.exists():
+            return result
+        draws = json.loads(saved.read_text(encoding="utf-8"))["effect"]
+        return result.model_copy(update={"lead": result.lead.with_draws(draws)})
+    except (ValidationError, json.JSONDecodeError, KeyError) as error:
         raise LdlabError(
             f"{path.parent.name}/{path.name} is not of schema version {SCHEMA_VERSION}. Run the notebook again."
         ) from error
