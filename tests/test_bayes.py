@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -10,14 +9,18 @@ import numpy as np
 import pandas as pd
 import pymc as pm
 import pytest
+import xarray as xr
 from numpy.typing import NDArray
 from scipy import stats
 
 from ldlab import bayes, simulate
 from ldlab.bayes import checks as bayes_checks
-from ldlab.bayes import regression
+from ldlab.bayes.compiled import Sampling
+from ldlab.bayes.gaussian import least_squares
 from ldlab.bayes.geometry import informed
-from ldlab.bayes.units import POOLED, split_small, units_of
+from ldlab.bayes.posterior import likelihood_of
+from ldlab.bayes.priors import on_link, priors_of
+from ldlab.bayes.units import POOLED, cross_products, split_small, units_of
 from ldlab.program import LdlabError, Study
 from tests.studies import DATA, make_study
 
@@ -92,7 +95,7 @@ def test_nsw_against_cps_is_the_outcome_model_of_the_untrained() -> None:
 
 
 def test_the_same_seed_gives_the_same_numbers(nsw_study: Study, nsw_posterior: bayes.Posterior) -> None:
-    again = bayes.fit(nsw_study, cores=1)
+    again = bayes.fit(nsw_study, sampling=Sampling(cores=1))
     assert np.array_equal(again.effect, nsw_posterior.effect)
     assert np.array_equal(again.prior_effect, nsw_posterior.prior_effect)
 
@@ -106,35 +109,108 @@ def test_no_person_is_kept_in_what_is_printed_or_stored(nsw_posterior: bayes.Pos
 # Exactness
 
 
-def log_densities(built: pm.Model, points: list[dict[str, NDArray[Any]]]) -> NDArray[Any]:
-    function: Callable[..., Any] = built.compile_logp(mode="FAST_COMPILE")
-    return np.array([float(function(point)) for point in points])
-
-
-def test_compressed_rows_have_the_row_level_posterior(known: tuple[bayes.Posterior, Any]) -> None:
-    """Log densities of the two models differ by one constant at any point: the posteriors are the same."""
-    study = known[0].study
+def rows_model(study: Study) -> pm.Model:
+    """The same Gaussian model written out for every row: flat levels, normal slopes, segments around their mean."""
     units = units_of(study)
-    prior = regression.priors_of(units)
-    compressed = bayes.model(study)
-    with pm.Model(coords=compressed.coords) as rows:
-        coefficients = regression._coefficients(units, prior)
-        sigma = pm.Exponential("sigma", 1 / prior.residual_scale, dims="arm")
-        mu = (coefficients[units.arm] * units.design).sum(axis=1)
+    prior = priors_of(units)
+    with pm.Model() as rows:
+        level = pm.Flat("level", shape=units.levels)
+        mean = pm.Normal("mean_effect", prior.effect_mean, prior.effect_sd)
+        effect = mean
+        if units.segments:
+            tau = pm.HalfNormal("tau", prior.segment_sd)
+            effect = (mean + tau * pm.Normal("unit", 0, 1, shape=units.levels))[units.segment]
+        sigma = pm.Exponential("sigma", 1 / prior.residual_scale, shape=2)
+        mu = level[units.segment] + units.arm * effect
+        if units.z.shape[1]:
+            slope = pm.Normal("slope", 0, prior.slope_sd, shape=units.z.shape[1])
+            change = pm.Normal("change", 0, prior.interaction_sd, shape=units.z.shape[1])
+            own = cross_products(units).z_by_segment[units.segment]
+            mu = (
+                mu
+                + ((units.z - own) * slope).sum(axis=1)
+                + units.arm * ((units.z - own) * change).sum(axis=1)
+            )
         pm.Normal("kpi", mu, sigma[units.arm], observed=units.outcome)
-    start, rng = compressed.initial_point(), np.random.default_rng(1)
-    points = [
-        {name: value + rng.normal(0, 0.5, np.shape(value)) for name, value in start.items()} for _ in range(6)
-    ]
-    gap = log_densities(compressed, points) - log_densities(rows, points)
-    assert np.ptp(gap) == pytest.approx(0, abs=1e-6)
+        share = np.bincount(units.segment[units.population], minlength=units.levels) / units.population.sum()
+        average = pm.math.dot(share, mean + tau * rows["unit"]) if units.segments else mean
+        pm.Deterministic("effect", average)
+    return rows
+
+
+def agree(first: NDArray[Any], second: NDArray[Any], ess: float) -> None:
+    """Two sets of draws of one posterior: means, sds and tails within four Monte Carlo errors."""
+    sd, error = second.std(), second.std() * np.sqrt(2 / ess)
+    assert first.mean() == pytest.approx(second.mean(), abs=4 * error)
+    assert first.std() == pytest.approx(sd, rel=4 * np.sqrt(1 / ess))
+    for q in (0.05, 0.95):
+        assert np.quantile(first, q) == pytest.approx(np.quantile(second, q), abs=8 * error)
+
+
+SHAPES: list[tuple[str, dict[str, Any]]] = [
+    ("randomised", {"segments": None, "covariates": 0}),
+    ("randomised", {"segments": {"a": 0.5, "b": -0.5, "c": 0.0}, "covariates": 2}),
+    ("observational", {"segments": {"a": 0.3, "b": -0.3}, "covariates": 3}),
+]
+
+
+@pytest.mark.parametrize(("design", "world"), SHAPES, ids=["arms", "segments", "observational"])
+def test_cross_products_have_the_row_level_posterior(design: str, world: dict[str, Any]) -> None:
+    frame = people(simulate.randomised(120, 1.0, seed=6, **world))
+    if design == "observational":  # unequal arms, trained people with higher covariates
+        rng = np.random.default_rng(1)
+        frame = frame[(frame["arm"] == 1) & (frame["x1"] > -0.5) | (frame["arm"] == 0)]
+        frame = frame.assign(outcome=frame["outcome"] + frame["x2"] * rng.normal(1, 0.1, len(frame)))
+    study = make_study(frame, design, minimum=5)
+    compressed = bayes.fit(study, sampling=Sampling(draws=2000))
+    with rows_model(study):
+        rows: Any = pm.sample(
+            2000, tune=1000, chains=4, cores=2, nuts_sampler="nutpie", random_seed=1, progressbar=False, quiet=True,
+            compute_convergence_checks=False, target_accept=0.95,
+        )  # fmt: skip
+    for name in ("effect", "sigma"):
+        there, here = rows["posterior"][name].values, compressed.idata["posterior"][name].values
+        if name == "sigma":
+            there, here = there[..., 0], here[..., 0]
+        ess = float(bayes_checks.az.ess(rows["posterior"].to_dataset()[["effect"]])["effect"])
+        agree(here.ravel(), there.ravel(), min(ess, 4000))
+
+
+def test_pymc_s_own_sampler_gives_the_same_answer() -> None:
+    study = make_study(people(simulate.randomised(90, 1.0, covariates=1, seed=3)))
+    with bayes.model(study):
+        own: Any = pm.sample(
+            1000, tune=1000, chains=2, cores=2, nuts_sampler="pymc", random_seed=1, progressbar=False, quiet=True,
+            compute_convergence_checks=False,
+        )  # fmt: skip
+    posterior = bayes.fit(study)
+    agree(posterior.effect, own["posterior"]["mean_effect"].values.ravel(), 1200)
 
 
 def test_compression_by_hand() -> None:
-    """y = 1, 2, 3 on a constant: R = sqrt 3, Q'y = 6 / sqrt 3, rest 2 on 2 degrees of freedom."""
-    r, projection, rest, degrees = regression.compress(np.ones((3, 1)), np.array([1.0, 2.0, 3.0]))
-    assert abs(r[0, 0]) == pytest.approx(3**0.5) and abs(projection[0]) == pytest.approx(6 / 3**0.5)
-    assert (rest, degrees) == (pytest.approx(2.0), 2)
+    """x'x 2, x'y 2, y'y 3: slope 1, R = sqrt 2, Q'y = sqrt 2, rest 3 - 2 = 1."""
+    root, projection, rest = least_squares(np.array([[2.0]]), np.array([2.0]), 3.0)
+    assert abs(root[0, 0]) == pytest.approx(2**0.5) and abs(projection[0]) == pytest.approx(2**0.5)
+    assert rest == pytest.approx(1.0)
+
+
+def test_a_covariate_without_spread_in_an_arm_says_nothing() -> None:
+    """xx has rank 1: one direction is left out, and the fit in the other is exact."""
+    root, _, rest = least_squares(np.array([[4.0, 4.0], [4.0, 4.0]]), np.array([2.0, 2.0]), 1.0)
+    assert root.shape == (1, 2) and rest == pytest.approx(0.0)
+
+
+def test_cross_products_by_hand() -> None:
+    """Arm 0: y 1, 3 (mean 2, sum of squares 2), x 0, 2; arm 1: y 5, 5, x 1, 3. Population mean of x 1.5, sd 1.118."""
+    frame = pd.DataFrame(
+        {"arm": [0, 0, 1, 1] * 10, "outcome": [1.0, 3, 5, 5] * 10, "x1": [0.0, 2, 1, 3] * 10}
+    )
+    cells = cross_products(units_of(make_study(frame)))
+    sd = np.sqrt(1.25)
+    assert cells.n.tolist() == [20, 20] and cells.y.tolist() == [2.0, 5.0]
+    assert np.allclose(cells.x[:, 0], [-0.5 / sd, 0.5 / sd])
+    assert np.allclose(cells.yy, [20, 0]) and np.allclose(cells.xx[:, 0, 0], [20 / sd**2, 20 / sd**2])
+    assert np.allclose(cells.xy[:, 0], [20 / sd, 0])
 
 
 @pytest.fixture(scope="module")
@@ -184,8 +260,9 @@ def test_segments_average_to_the_effect_and_small_ones_are_pooled(known: tuple[b
     posterior = known[0]
     names = [e.term for e in bayes.segment_estimates(posterior)]
     assert POOLED in names and "islet" not in names and "islet" not in str(posterior.idata)
-    draws = np.array([posterior.segment_effects[name] for name in posterior.units.segments])
-    assert np.allclose(posterior.units.share @ draws, posterior.effect)
+    assert posterior.units is not None
+    draws = np.array([posterior.segment_effects[name] for name in posterior.segments])
+    assert np.allclose(cross_products(posterior.units).share @ draws, posterior.effect)
     assert all(
         min(e.n["treated"] or 0, e.n["comparison"] or 0) >= 10 for e in bayes.segment_estimates(posterior)
     )
@@ -231,7 +308,7 @@ def test_a_panel_of_two_groups_with_clusters() -> None:
 
 
 def test_a_sampler_stopped_early_is_not_readable(nsw_study: Study) -> None:
-    posterior = bayes.fit(nsw_study, draws=20, tune=5, chains=1)
+    posterior = bayes.fit(nsw_study, sampling=Sampling(draws=20, tune=5, chains=1))
     failed = {check.name for check in bayes.convergence_checks(posterior) if check.status == "failed"}
     assert {"chains agree", "effective draws (bulk)", "effective draws (tail)"} <= failed
     assert all(check.breaks and check.needed for check in bayes.convergence_checks(posterior))
@@ -288,6 +365,33 @@ def test_default_priors_are_in_kpi_units() -> None:
     assert "Normal(−1.00, 3.00) minutes" in str(agreed)
 
 
+def test_prior_draws_are_those_of_the_model(
+    known: tuple[bayes.Posterior, Any], binary: bayes.Posterior
+) -> None:
+    """The same law drawn by PyMC from the model itself."""
+    for posterior in (known[0], binary):
+        study = posterior.study
+        assert isinstance(study, Study)
+        units = units_of(study)
+        found = likelihood_of(study, units, priors_of(units))
+        built = bayes.model(study)
+        names = [v.name for v in (*built.free_RVs, *built.deterministics)]
+        values = pm.draw([built[name] for name in names], draws=1500, random_seed=1)
+        dims = [
+            ("chain", "draw", *(f"{name}_{i}" for i in range(np.ndim(v) - 1)))
+            for name, v in zip(names, values, strict=True)
+        ]
+        table = xr.Dataset({name: (own, v[None]) for name, own, v in zip(names, dims, values, strict=True)})
+        ours = posterior.prior_effect
+        if units.family == "gaussian":  # its effects are drawn given the data; the mean is the prior's own
+            assert table["mean_effect"].std() == pytest.approx(posterior.priors.effect_sd, rel=0.08)
+            assert ours.std() > posterior.priors.effect_sd
+        else:
+            theirs = found.effects(table)["effect"].ravel()
+            assert ours.std() == pytest.approx(theirs.std(), rel=0.1)
+            assert ours.mean() == pytest.approx(theirs.mean(), abs=0.1 * theirs.std())
+
+
 def test_prior_draws_have_the_agreed_size(nsw_posterior: bayes.Posterior, binary: bayes.Posterior) -> None:
     assert nsw_posterior.prior_effect.std() == pytest.approx(1e6, rel=0.06)
     assert np.abs(binary.prior_effect).max() <= 100
@@ -305,7 +409,7 @@ def test_prior_draws_have_the_agreed_size(nsw_posterior: bayes.Posterior, binary
     ],
 )
 def test_effects_on_the_scale_of_the_link(link: Any, baseline: float, sd: float, expected: float) -> None:
-    mean, scale = regression.on_link(link, baseline, 0.0, sd)
+    mean, scale = on_link(link, baseline, 0.0, sd)
     assert mean == 0 and scale == pytest.approx(expected, rel=0.01)
 
 

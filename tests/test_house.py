@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "bayes": {"program", "estimate"},
     "checks": {"program", "estimate"},
     "money": {"program", "estimate"},
+    "observational": {"program", "estimate"},
     "plots": {"program", "estimate"},
     "report": {"program", "estimate"},
     # The gate stands between an executed notebook and the outputs folder; "In short" reads an estimate.

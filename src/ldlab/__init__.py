@@ -20,6 +20,7 @@ _ROOMS = (
     "disclosure",
     "estimate",
     "money",
+    "observational",
     "plots",
     "program",
     "report",

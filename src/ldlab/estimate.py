@@ -261,23 +261,30 @@ class Decision(Noun):
     reason: str
 
 
+class Sensitivity(Noun):
+    """One input's 5% and 95% ends, and the net benefit there, every other input at its best guess."""
+
+    input: str
+    unit: str
+    owner: str
+    low: float
+    high: float
+    net_at_low: float
+    net_at_high: float
+    changes_sign: bool
+
+
 class Money(Printed, Noun):
     """Fully loaded cost against the benefit of the horizon, in the currency of the program file.
 
     Attributes
     ----------
-    cost, cost_of_time
-        Full cost, and the part of it that is participants' working time.
-    participants, beneficiaries
-        People (units) trained, whose cost is counted; and those whose benefit is: the same, but for an
-        intention-to-treat effect, which is an average over everyone who was offered the program.
-    net, net_low, net_high, level
-        Net benefit: mean, and interval at the program's level; effect and value of a unit both uncertain.
-        None where the program file gives no value of a KPI unit.
-    p_payback
-        Chance that the benefit covers the cost.
-    break_even
-        Effect (signed, in the unit readers see) at which benefit equals cost, at the best guess of a unit's value.
+    cost, cost_of_time, participants, beneficiaries
+        Full cost (mean), its part that is working time; people whose cost is counted, and whose benefit.
+    net, benefit, roi, p_payback, loss_of_scaling, loss_of_stopping
+        Net benefit, benefit, ROI in percent; chance that net >= 0; means of max(0, -net) and of max(0, net).
+    break_even, net_at_best_guess, sensitivity, said
+        Effect (as readers see it) at which benefit equals cost, all else at its best guess; (name, text) to read.
     """
 
     currency: str
@@ -291,27 +298,29 @@ class Money(Printed, Noun):
     net: float | None = None
     net_low: float | None = None
     net_high: float | None = None
+    net_at_best_guess: float | None = None
+    benefit: float | None = None
+    benefit_low: float | None = None
+    benefit_high: float | None = None
+    roi: float | None = None
+    roi_low: float | None = None
+    roi_high: float | None = None
     p_payback: float | None = None
+    loss_of_scaling: float | None = None
+    loss_of_stopping: float | None = None
     break_even: float | None = None
     break_even_unit: str = ""
+    sensitivity: tuple[Sensitivity, ...] = ()
+    said: tuple[tuple[str, str], ...] = ()
+    _draws: tuple[float, ...] = PrivateAttr(())
+
+    @property
+    def draws(self) -> np.ndarray | None:
+        """(draws,) of the net benefit; None where none can be stated, and after saving."""
+        return np.array(self._draws) if self._draws else None
 
     def _rows(self) -> list[tuple[str, str]]:
-        share = self.cost_of_time / self.cost if self.cost else 0.0
-        rows = [("full cost", f"{self.amount(self.cost)}, {share:.0%} of it participants' time")]
-        if self.net_low is None or self.net_high is None or self.p_payback is None or self.break_even is None:
-            return [*rows, ("net benefit", "not stated: the program file gives no value of a KPI unit")]
-        low, high = self.amount(self.net_low), self.amount(self.net_high)
-        return [
-            *rows,
-            ("net benefit", f"{low} to {high} ({level_in_words(self.level)})"),
-            ("chance it pays back", format_chance(self.p_payback)),
-            ("breaks even at", f"{format_number(self.break_even, 2, sign=True)} {self.break_even_unit}"),
-            (
-                "counted",
-                f"cost of {self.participants:,} participants; {self.horizon_years:g} year(s) of benefit for "
-                f"{self.beneficiaries:,}",
-            ),
-        ]
+        return list(self.said)
 
     def amount(self, value: float) -> str:
         """An amount in this currency, to three significant digits."""

@@ -1,8 +1,9 @@
 """Bayesian estimate of a program's effect: prior, model, posterior, and the checks that could break it."""
 
 from ldlab.bayes.checks import convergence_checks, posterior_predictive_checks, predictive
-from ldlab.bayes.posterior import Posterior, estimate, fit, prior_effect_draws, segment_estimates
-from ldlab.bayes.regression import Priors, model, priors
+from ldlab.bayes.compiled import Sampling
+from ldlab.bayes.posterior import Posterior, estimate, fit, model, prior_effect_draws, segment_estimates
+from ldlab.bayes.priors import Priors, priors
 from ldlab.bayes.sites import PooledSites, pooled_sites
 from ldlab.bayes.units import unit_changes
 
@@ -10,6 +11,7 @@ __all__ = [
     "PooledSites",
     "Posterior",
     "Priors",
+    "Sampling",
     "convergence_checks",
     "estimate",
     "fit",

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pymc as pm
 import xarray as xr
 
-from ldlab.bayes.regression import Priors, model_of, priors_of
-from ldlab.bayes.units import Floats, Units, units_of
+from ldlab.bayes import gaussian
+from ldlab.bayes.compiled import Data, Sampling, Shape, room_for, sample, with_data
+from ldlab.bayes.families import FAMILIES, rows_of, scale_of
+from ldlab.bayes.gaussian import Gaussian
+from ldlab.bayes.predictor import standardised
+from ldlab.bayes.priors import Priors, priors, priors_of
+from ldlab.bayes.units import Floats, Units, cross_products, units_of
 from ldlab.estimate import Estimate, Printed
-from ldlab.program import Study
+from ldlab.program import CrossProducts, Study
 
-FAMILY_WORDS = {"gaussian": "linear", "binary": "logistic", "count": "negative binomial"}
+PRIOR_DRAWS = 4000
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -24,20 +29,24 @@ class Posterior(Printed):
     Attributes
     ----------
     study
-        The study, one row per unit.
+        The study, one row per unit; or its cross-products.
     priors
         The priors, in KPI units.
     idata
         xarray DataTree with the groups ``posterior``, ``prior`` (draws of the effect) and ``sample_stats``,
         as ArviZ reads them; it holds no data of single units.
+    segments, sizes
+        Names of segments, and units of each in the comparison and the trained arm.
     units
-        The arrays behind the likelihood.
+        The arrays behind the likelihood; None where only cross-products were read.
     """
 
-    study: Study
+    study: Study | CrossProducts
     priors: Priors
     idata: xr.DataTree
-    units: Units = field(repr=False)
+    segments: tuple[str, ...]
+    sizes: tuple[tuple[int, int], ...]
+    units: Units | None = field(repr=False, default=None)
 
     @property
     def effect(self) -> Floats:
@@ -52,47 +61,111 @@ class Posterior(Printed):
     @property
     def segment_effects(self) -> dict[str, Floats]:
         """Per segment that may be shown: (chains x draws,) draws of its effect; small ones are one group."""
-        if not self.units.segments:
+        if not self.segments:
             return {}
         draws = self.idata["posterior"].to_dataset()["segment_effect"]
-        return {name: np.ravel(draws.sel(segment=name).values) for name in self._shown_segments()}
-
-    def _shown_segments(self) -> list[str]:
-        """Segments with the minimum group size in each arm; no other group can be had by subtraction."""
         minimum = self.study.program.analysis.minimum_group_size
-        sizes = {name: self._sizes(code) for code, name in enumerate(self.units.segments)}
-        return [name for name, size in sizes.items() if min(size) >= minimum]
+        sizes = zip(self.segments, self.sizes, strict=True)
+        return {
+            name: np.ravel(draws.sel(segment=name).values) for name, size in sizes if min(size) >= minimum
+        }
 
-    def _sizes(self, segment: int) -> tuple[int, int]:
-        counts = np.bincount(self.units.arm[self.units.segment == segment], minlength=2)
-        return int(counts[0]), int(counts[1])
+    @property
+    def family(self) -> str:
+        """The likelihood's family."""
+        return "gaussian" if self.units is None else self.units.family
 
     @property
     def method(self) -> str:
         """How it was estimated, in words."""
-        parts = [f"Bayesian {FAMILY_WORDS[self.units.family]} regression"]
+        parts = [f"Bayesian {FAMILIES[self.family].words} regression"]
         if self.study.program.is_panel:
             parts[0] += " on changes per " + self.study.program.design.unit
-        if self.units.segments:
+        if self.segments:
             parts.append("partially pooled segments")
-        if self.units.cluster is not None:
+        if self.units is not None and self.units.cluster is not None:
             parts.append("clusters as random intercepts")
         return ", ".join(parts)
 
     def _rows(self) -> list[tuple[str, str]]:
         """What was sampled; the effect waits until convergence was looked at."""
-        sizes = self.idata["posterior"].sizes
+        sizes, counts = self.idata["posterior"].sizes, self.study.count()
         return [
             ("model", self.method),
-            ("units", f"{len(self.units.arm):,} {self.study.program.design.units}"),
+            ("units", f"{counts['observations']:,} {self.study.program.design.units}"),
             ("draws", f"{sizes['chain']} chains of {sizes['draw']:,}"),
         ]
 
 
-def prior_effect_draws(study: Study, draws: int = 4000) -> Floats:
+@dataclass(frozen=True)
+class Likelihood:
+    """A study's model ready to be sampled: which model, its room, its numbers, and what its draws mean.
+
+    ``effects`` turns the posterior's draws into ``effect``, ``segment_effect``, ``coefficients`` ...; ``prior_effect``
+    draws ``effect`` from the prior.
+    """
+
+    build: Callable[[Shape], pm.Model]
+    shape: Shape
+    data: Data
+    effects: Callable[[xr.Dataset], dict[str, Floats]]
+    prior_effect: Callable[[int], Floats]
+
+
+def likelihood_of(study: Study | CrossProducts, units: Units | None, prior: Priors) -> Likelihood:
+    """Which model answers for these data: by the kind of KPI, and whether there are clusters."""
+    seed = study.program.analysis.seed
+    if units is None or (units.family == "gaussian" and units.cluster is None):
+        cells = study if isinstance(study, CrossProducts) else cross_products(units) if units else None
+        assert cells is not None
+        made = Gaussian(cells, prior)
+        rngs = [np.random.default_rng([seed, part]) for part in (1, 2)]
+        return Likelihood(
+            gaussian.build,
+            made.shape,
+            made.data(),
+            lambda found: made.effects(found, rngs[1]),
+            lambda draws: made.prior_effect(draws, rngs[0]),
+        )
+    family = FAMILIES[units.family]
+    clusters = 0 if units.cluster is None else int(units.cluster.max()) + 1
+    categories = scale_of(units)[1] if units.family == "ordinal" else 0
+    shape = room_for(units.levels, units.z.shape[1], clusters, categories)
+    rows, data = rows_of(units, prior, shape)
+
+    def effects(found: xr.Dataset) -> dict[str, Floats]:
+        draws = rows.coefficients(found)
+        flat = found.stack(sample=("chain", "draw"))
+        means = standardised(units, draws, lambda eta, part: family.mean(eta, flat.isel(sample=part)))
+        return {**draws, **means}
+
+    def prior_effect(draws: int) -> Floats:
+        found = rows.prior_draws(draws, categories, np.random.default_rng([seed, 1]))
+        return effects(found)["effect"].ravel()
+
+    return Likelihood(family.build, shape, data, effects, prior_effect)
+
+
+def model(study: Study | CrossProducts) -> pm.Model:
+    """The PyMC model of a study with its numbers in place, to be read or sampled by any sampler.
+
+    Which one: see :mod:`ldlab.bayes.gaussian` (continuous KPIs without clusters) and
+    :mod:`ldlab.bayes.families` (all others).
+
+    Raises
+    ------
+    LdlabError
+        As :func:`ldlab.bayes.priors`.
+    """
+    study, units, prior = _asked(study, None)
+    found = likelihood_of(study, units, prior)
+    return with_data(found.build, found.shape, found.data)
+
+
+def prior_effect_draws(study: Study | CrossProducts, draws: int = PRIOR_DRAWS) -> Floats:
     """(draws,) the average effect in effect units, drawn from the prior alone.
 
-    For binary KPIs and counts this is the prior on the link scale carried back to KPI units by standardising
+    For binary, count and ordinal KPIs this is the prior on the link scale carried back to KPI units by standardising
     over the people, so it shows what the translation in :func:`ldlab.bayes.priors` did.
 
     Raises
@@ -100,35 +173,31 @@ def prior_effect_draws(study: Study, draws: int = 4000) -> Floats:
     LdlabError
         As :func:`ldlab.bayes.priors`.
     """
+    return likelihood_of(*_asked(study, None)).prior_effect(draws)
+
+
+def _asked(
+    study: Study | CrossProducts, prior: Priors | None
+) -> tuple[Study | CrossProducts, Units | None, Priors]:
+    if isinstance(study, CrossProducts):
+        return study, None, prior or priors(study)
     units = units_of(study)
-    return _prior_draws(model_of(units, priors_of(units)), draws, study.program.analysis.seed)
-
-
-def _prior_draws(model: pm.Model, draws: int, seed: int) -> Floats:
-    return np.asarray(pm.draw(model["effect"], draws=draws, random_seed=seed), dtype=float)
+    return units.study, units, prior or priors_of(units)
 
 
 def fit(
-    study: Study,
-    *,
-    draws: int = 1000,
-    tune: int = 1000,
-    chains: int = 4,
-    cores: int = 2,
-    target_accept: float = 0.95,
+    study: Study | CrossProducts, *, prior: Priors | None = None, sampling: Sampling | None = None
 ) -> Posterior:
     """Sample the posterior of :func:`ldlab.bayes.model` with NUTS (nutpie).
 
     Parameters
     ----------
-    study : Study
+    study : Study or CrossProducts
         One row per unit, or a two-group before/after panel, which is collapsed to changes per unit first.
-    draws, tune, chains : int
-        Kept draws and warm-up of each chain.
-    cores : int
-        Chains run side by side; the draws do not depend on it.
-    target_accept : float
-        NUTS's target acceptance; higher means smaller steps.
+    prior : Priors, optional
+        Default: :func:`ldlab.bayes.priors` of the study.
+    sampling : Sampling, optional
+        Draws, warm-up, chains; the draws do not depend on the number of cores.
 
     Returns
     -------
@@ -140,36 +209,72 @@ def fit(
     LdlabError
         As :func:`ldlab.bayes.priors`.
     """
-    units = units_of(study)
-    prior = priors_of(units)
-    model = model_of(units, prior)
+    study, units, prior = _asked(study, prior)
+    found = likelihood_of(study, units, prior)
     seed = study.program.analysis.seed
-    with model:
-        sampled: Any = pm.sample(
-            draws,
-            tune=tune,
-            chains=chains,
-            cores=cores,
-            nuts_sampler="nutpie",
-            target_accept=target_accept,
-            random_seed=seed,
-            progressbar=False,
-            quiet=True,
-            compute_convergence_checks=False,
-        )
-    effect = xr.DataArray(_prior_draws(model, 4000, seed)[None], dims=("chain", "draw"), name="effect")
-    groups = {
-        "posterior": sampled["posterior"],
-        "prior": effect.to_dataset(),
-        "sample_stats": sampled["sample_stats"],
-    }
+    sampled = sample(found.build, found.shape, found.data, seed=seed, sampling=sampling or Sampling())
+    segments, sizes = _segments_of(study, units)
+    draws = sampled["posterior"].to_dataset()
+    effect = xr.DataArray(found.prior_effect(PRIOR_DRAWS)[None], dims=("chain", "draw"), name="effect")
     idata = xr.DataTree.from_dict(
         {
-            name: group.to_dataset() if isinstance(group, xr.DataTree) else group
-            for name, group in groups.items()
+            "posterior": _named(found.effects(draws), draws, study, segments, units),
+            "prior": effect.to_dataset(),
+            "sample_stats": sampled["sample_stats"].to_dataset(),
         }
     )
-    return Posterior(units.study, prior, idata, units)
+    return Posterior(study, prior, idata, segments, sizes, units)
+
+
+def _segments_of(
+    study: Study | CrossProducts, units: Units | None
+) -> tuple[tuple[str, ...], tuple[tuple[int, int], ...]]:
+    if units is not None:
+        return units.segments, tuple(units.sizes(code) for code in range(len(units.segments)))
+    assert isinstance(study, CrossProducts)
+    counts = [study.count(code) for code in range(len(study.segments))]
+    return study.segments, tuple((int(c["comparison"] or 0), int(c["treated"] or 0)) for c in counts)
+
+
+KEPT = (
+    "sigma",
+    "overdispersion",
+    "nu_above_1",
+    "cutpoints",
+    "segment_spread",
+    "cluster_spread",
+    "mean_effect",
+    "link_effect",
+)
+
+
+def _named(
+    effects: dict[str, Floats],
+    draws: xr.Dataset,
+    study: Study | CrossProducts,
+    segments: tuple[str, ...],
+    units: Units | None,
+) -> xr.Dataset:
+    """What is kept of a posterior, under the names of arms, columns and segments."""
+    names = segments or ("all",)
+    columns = (*((f"segment {name}" for name in segments) if segments else ("constant",)), *study.covariates)
+    dims = {
+        "effect": (),
+        "segment_effect": ("segment",),
+        "coefficients": ("arm", "column"),
+        "cluster_shift": ("cluster",),
+    }
+    coords = {"arm": ["comparison", "trained"], "segment": list(names), "column": list(columns)}
+    table = xr.Dataset(
+        {name: (("chain", "draw", *dims[name]), value) for name, value in effects.items()}, coords=coords
+    )
+    pooled = bool(segments)
+    for name in KEPT:
+        if name in draws and (pooled or name != "segment_spread"):
+            value = draws[name]
+            own = ("arm",) if name in ("sigma", "overdispersion") else tuple(value.dims[2:])
+            table[name] = (("chain", "draw", *own), value.values)
+    return table if pooled else table.drop_vars("segment_effect")
 
 
 def estimate(posterior: Posterior) -> Estimate:
@@ -194,16 +299,23 @@ def segment_estimates(posterior: Posterior) -> tuple[Estimate, ...]:
     Segments that are too small, and the next smallest where a single one could be found by subtraction,
     are pooled into 'smaller groups', which is shown if it is large enough.
     """
-    study, units = posterior.study, posterior.units
+    study = posterior.study
     return tuple(
         Estimate.from_draws(
             draws,
             method=posterior.method,
             estimand=study.estimand,
             se_kind="posterior sd",
-            n=study.count(study.frame[units.segment == units.segments.index(name)]),
+            n=_counted(posterior, posterior.segments.index(name)),
             term=name,
             **study.measure(),
         )
         for name, draws in posterior.segment_effects.items()
     )
+
+
+def _counted(posterior: Posterior, segment: int) -> dict[str, int | None]:
+    study, units = posterior.study, posterior.units
+    if isinstance(study, CrossProducts) or units is None:
+        return study.count(segment)  # type: ignore[arg-type]
+    return study.count(study.frame[units.segment == segment])

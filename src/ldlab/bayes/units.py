@@ -1,4 +1,4 @@
-"""What the likelihood reads: one row per unit, covariates centred, small segments pooled."""
+"""What the likelihood reads: one row per unit, covariates centred, small segments pooled; and its cross-products."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ldlab.program import LdlabError, Study
+from ldlab.program import CrossProducts, LdlabError, Study
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-Family = Literal["gaussian", "binary", "count"]
+Family = Literal["gaussian", "student_t", "binary", "count", "ordinal", "duration"]
 
 DESIGNS = ("randomised", "observational", "two_group_before_after")
 POOLED = "smaller groups"
@@ -29,16 +29,19 @@ class Units:
     study
         The study, one row per unit.
     family
-        'gaussian', 'binary' (logit) or 'count' (log link, with exposure).
+        'gaussian', 'student_t', 'binary' (logit), 'count' (log link, with exposure), 'ordinal' (cumulative logit),
+        'duration' (log scale, some still running).
     arm, outcome, exposure
         (n,): 0 or 1; the KPI (binary as 0/1, counts as counts); 1 unless the KPI is a rate.
     design, columns
-        (n, k): one, a dummy for every segment, covariates centred at the mean of the estimand's population
-        and divided by their sd; and the names of these columns.
+        (n, s + p): a dummy for every segment (ones where there is nothing to compare), then covariates centred at
+        the mean of the estimand's population and divided by their sd; and the names of these columns.
     segment, segments
         (n,) codes and the s names; no names where there is nothing to compare.
     cluster
         (n,) codes, or None.
+    censored
+        (n,) whether a duration was still running.
     population
         (n,): who the average effect is about: everyone (ATE, ITT) or the trained (ATT).
     """
@@ -53,25 +56,23 @@ class Units:
     segment: Ints
     segments: tuple[str, ...]
     cluster: Ints | None
+    censored: NDArray[np.bool_]
     population: NDArray[np.bool_]
 
     @property
-    def share(self) -> Floats:
-        """(s,) share of each segment in the population."""
-        return (
-            np.bincount(self.segment[self.population], minlength=len(self.segments)) / self.population.sum()
-        )
+    def levels(self) -> int:
+        """Number of segments, 1 where there is nothing to compare."""
+        return max(len(self.segments), 1)
 
     @property
     def z(self) -> Floats:
         """(n, p) the covariate columns of ``design``."""
-        return self.design[:, 1 + len(self.segments) :]
+        return self.design[:, self.levels :]
 
-    def z_by_segment(self) -> Floats:
-        """(s, p) mean of the covariate columns in each segment's population; 0 where it has nobody."""
-        rows = self.population
-        total = np.array([self.z[rows & (self.segment == s)].sum(axis=0) for s in range(len(self.segments))])
-        return total / np.maximum(self.share * rows.sum(), 1)[:, None]
+    def sizes(self, segment: int) -> tuple[int, int]:
+        """Units of a segment in the comparison and the trained arm."""
+        counts = np.bincount(self.arm[self.segment == segment], minlength=2)
+        return int(counts[0]), int(counts[1])
 
 
 def unit_changes(study: Study) -> Study:
@@ -130,26 +131,28 @@ def units_of(study: Study) -> Units:
     _refuse_small_arms(study, arm)
     family = _family(study)
     outcome, exposure = _outcome(frame, family, study.program.kpi.value_type)
-    if family == "gaussian" and outcome[arm == 0].std() == 0:
+    if outcome[arm == 0].std() == 0 and family not in ("binary", "count"):
         raise LdlabError(
             "bayes: the KPI has one value only in the comparison arm; there is no spread to learn from"
         )
     population = arm == 1 if study.estimand == "ATT" else np.ones(len(arm), dtype=bool)
     z = _standardised(study, arm, population)
     codes, names = _segments(study, arm)
-    dummies = np.eye(max(len(names), 1))[codes][:, : len(names)]
-    columns = ("average", *(f"segment {name}" for name in names), *study.covariates)
+    columns = (*(f"segment {name}" for name in names), *study.covariates)
     return Units(
         study=study,
         family=family,
         arm=arm,
         outcome=outcome,
         exposure=exposure,
-        design=np.column_stack([np.ones(len(arm)), dummies, z]),
-        columns=columns,
+        design=np.column_stack([np.eye(max(len(names), 1))[codes], z]),
+        columns=columns if names else ("constant", *columns),
         segment=codes,
         segments=names,
         cluster=_clusters(frame),
+        censored=frame["censored"].to_numpy(dtype=float) == 1
+        if "censored" in frame
+        else np.zeros(len(arm), dtype=bool),
         population=population,
     )
 
@@ -177,8 +180,18 @@ def _refuse_small_arms(study: Study, arm: Ints) -> None:
 
 def _family(study: Study) -> Family:
     """Which likelihood: changes between periods are Gaussian whatever the KPI is."""
-    by_type: dict[str, Family] = {"binary": "binary", "count": "count", "rate": "count"}
-    return "gaussian" if study.program.is_panel else by_type.get(study.program.kpi.value_type, "gaussian")
+    by_type: dict[str, Family] = {
+        "binary": "binary",
+        "count": "count",
+        "rate": "count",
+        "ordinal": "ordinal",
+    }
+    normal: Family = "student_t" if study.program.analysis.errors == "student_t" else "gaussian"
+    if study.program.is_panel:
+        return normal
+    if study.program.kpi.censored_column is not None:
+        return "duration"
+    return by_type.get(study.program.kpi.value_type, normal)
 
 
 def _outcome(frame: pd.DataFrame, family: Family, value_type: str) -> tuple[Floats, Floats]:
@@ -198,10 +211,23 @@ def _standardised(study: Study, arm: Ints, population: NDArray[np.bool_]) -> Flo
         name = study.covariates[int(np.argmin(sd))]
         raise LdlabError(f"bayes: covariate '{name}' has one value only; take it out of columns.covariates")
     z = (x - x[population].mean(axis=0)) / sd
-    same = [
-        name for name, column in zip(study.covariates, z.T, strict=True) if _explains(column[:, None], arm)
-    ]
-    if same or _explains(z, arm):
+    refuse_explained(
+        study.covariates,
+        np.column_stack([np.ones(len(arm)), z, arm]).T @ np.column_stack([np.ones(len(arm)), z, arm]),
+    )
+    return z
+
+
+def refuse_explained(covariates: tuple[str, ...], products: Floats) -> None:
+    """Refuse covariates that hold the treatment; ``products`` are those of (one, covariates, arm)."""
+
+    def explained(columns: list[int]) -> bool:
+        x = products[np.ix_(columns, columns)]
+        xy, yy = products[columns, -1], products[-1, -1]
+        return bool(yy - xy @ np.linalg.lstsq(x, xy, rcond=None)[0] < 1e-8 * products[0, 0])
+
+    same = [name for place, name in enumerate(covariates) if explained([0, 1 + place])]
+    if same or explained(list(range(1 + len(covariates)))):
         which = (
             f"covariate '{same[0]}' equals the treatment"
             if same
@@ -211,14 +237,6 @@ def _standardised(study: Study, arm: Ints, population: NDArray[np.bool_]) -> Flo
             f"bayes: {which}, so nobody can be compared. Name only columns measured before training in "
             "columns.covariates"
         )
-    return z
-
-
-def _explains(z: Floats, arm: Ints) -> bool:
-    """Whether the treatment is a linear function of ``z``."""
-    x = np.column_stack([np.ones(len(arm)), z])
-    residual = arm - x @ np.linalg.lstsq(x, arm, rcond=None)[0]
-    return bool(residual @ residual < 1e-8 * len(arm))
 
 
 def _segments(study: Study, arm: Ints) -> tuple[Ints, tuple[str, ...]]:
@@ -260,6 +278,41 @@ def _clusters(frame: pd.DataFrame) -> Ints | None:
         return None
     codes, names = pd.factorize(frame["cluster"], sort=True)
     return None if len(names) == len(frame) else codes.astype(np.int64)
+
+
+def cross_products(units: Units) -> CrossProducts:
+    """The cross-products of rows that are at hand; from a file of any size: :func:`ldlab.load_cross_products`."""
+    study = units.study
+    cluster = np.zeros_like(units.arm) if units.cluster is None else units.cluster
+    keys, cell = group_cells(units.arm, units.segment, cluster)
+    arm, segment, cluster = keys.astype(np.int64).T
+    n = np.bincount(cell)
+    means = np.zeros((len(n), 1 + units.z.shape[1]))
+    both = np.column_stack([units.outcome, units.z])
+    np.add.at(means, cell, both)
+    means /= n[:, None]
+    within = both - means[cell]
+    sums = np.array([within[units.arm == code].T @ within[units.arm == code] for code in (0, 1)])
+    return CrossProducts(
+        program=study.program,
+        baseline=study.baseline,
+        covariates=study.covariates,
+        segments=units.segments,
+        clusters=0 if units.cluster is None else int(units.cluster.max()) + 1,
+        arm=arm,
+        segment=segment,
+        cluster=None if units.cluster is None else cluster,
+        n=n,
+        y=means[:, 0],
+        x=means[:, 1:],
+        xx=sums[:, 1:, 1:],
+        xy=sums[:, 1:, 0],
+        yy=sums[:, 0, 0],
+        left_out=study.left_out,
+        cut_off=study.cut_off,
+        data_sha256=study.data_sha256,
+        periods=study.periods,
+    )
 
 
 def group_cells(*parts: Any) -> tuple[Floats, Ints]:

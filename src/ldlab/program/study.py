@@ -14,8 +14,57 @@ from ldlab.program.model import Program
 from ldlab.program.sections import PERCENT_OF_BASELINE, Amount
 
 
+class Question:
+    """What an estimator has to know about the question, from the program and its baseline."""
+
+    program: Program
+    baseline: float
+
+    def _effect(self, amount: Amount) -> float:
+        sign = self.program.kpi.sign
+        if amount.unit != PERCENT_OF_BASELINE:
+            return sign * amount.value
+        if self.program.kpi.scale == "log":
+            return math.log1p(sign * amount.value / 100)
+        return sign * amount.value / 100 * abs(self.baseline)
+
+    @property
+    def target(self) -> float:
+        """The agreed target as a signed effect, in effect units."""
+        return self._effect(self.program.kpi.target)
+
+    @property
+    def smallest(self) -> float:
+        """The smallest effect worth having, signed, in effect units."""
+        return self._effect(self.program.kpi.smallest_effect_worth_having)
+
+    @property
+    def estimand(self) -> str:
+        """What the design estimates: ATE, ITT, ATT, or a mere change."""
+        columns = self.program.design.columns
+        by_design = {"randomised": "ATE", "observational": "ATT", "before_after": "change"}
+        if self.program.design.kind == "randomised" and columns.assignment is not None:
+            return "ITT"
+        return by_design.get(self.program.design.kind, "ATT")
+
+    def measure(self) -> dict[str, Any]:
+        """What an :class:`ldlab.Estimate` has to know about the question, as keyword arguments."""
+        kpi = self.program.kpi
+        return {
+            "design": self.program.design.kind,
+            "kpi": kpi.label,
+            "unit": kpi.effect_unit,
+            "direction": kpi.direction,
+            "scale": kpi.scale,
+            "target": self.target,
+            "smallest": self.smallest,
+            "baseline": self.baseline,
+            "level": self.program.level,
+        }
+
+
 @dataclass(frozen=True, repr=False)
-class Study:
+class Study(Question):
     """A program and its checked frame. Made by :func:`ldlab.load_study`.
 
     Attributes
@@ -59,48 +108,6 @@ class Study:
     cut_off: dt.date | int | None = None
     data_sha256: str = ""
     ids: frozenset[str] = field(default=frozenset(), repr=False)
-
-    def _effect(self, amount: Amount) -> float:
-        sign = self.program.kpi.sign
-        if amount.unit != PERCENT_OF_BASELINE:
-            return sign * amount.value
-        if self.program.kpi.scale == "log":
-            return math.log1p(sign * amount.value / 100)
-        return sign * amount.value / 100 * abs(self.baseline)
-
-    @property
-    def target(self) -> float:
-        """The agreed target as a signed effect, in effect units."""
-        return self._effect(self.program.kpi.target)
-
-    @property
-    def smallest(self) -> float:
-        """The smallest effect worth having, signed, in effect units."""
-        return self._effect(self.program.kpi.smallest_effect_worth_having)
-
-    @property
-    def estimand(self) -> str:
-        """What the design estimates: ATE, ITT, ATT, or a mere change."""
-        columns = self.program.design.columns
-        by_design = {"randomised": "ATE", "observational": "ATT", "before_after": "change"}
-        if self.program.design.kind == "randomised" and columns.assignment is not None:
-            return "ITT"
-        return by_design.get(self.program.design.kind, "ATT")
-
-    def measure(self) -> dict[str, Any]:
-        """What an :class:`ldlab.Estimate` has to know about the question, as keyword arguments."""
-        kpi = self.program.kpi
-        return {
-            "design": self.program.design.kind,
-            "kpi": kpi.label,
-            "unit": kpi.effect_unit,
-            "direction": kpi.direction,
-            "scale": kpi.scale,
-            "target": self.target,
-            "smallest": self.smallest,
-            "baseline": self.baseline,
-            "level": self.program.level,
-        }
 
     def count(self, frame: pd.DataFrame | None = None) -> dict[str, int | None]:
         """Numbers of units in each arm, of clusters, and of observations, in ``frame`` (default: all).

@@ -13,7 +13,6 @@ from ldlab.estimate import (
     Verdict,
     chance_in_words,
     format_chance,
-    format_number,
     level_in_words,
 )
 from ldlab.report import claim as claims
@@ -174,20 +173,17 @@ class Brief(Saved):
             return _row("Not computed", "the program file gives no costs.")
         cost, share = money.amount(money.cost), money.cost_of_time / money.cost if money.cost else 0.0
         full = f"full cost {cost}, {share:.0%} of it participants’ time"
-        stated = money.net_low, money.net_high, money.p_payback, money.break_even
-        if not self.shows_size or None in stated:
-            why = (
-                "the program file gives no value of a KPI unit"
-                if self.shows_size
-                else "the effect has no size to count"
-            )
-            return _row(f"Full cost {cost}", f"net benefit not stated: {why}.")
-        low, high, chance, break_even = (float(number or 0.0) for number in stated)
+        said = dict(money.said)
+        if not self.shows_size:
+            return _row(f"Full cost {cost}", "net benefit not stated: the effect has no size to count.")
+        if money.net_low is None or money.net_high is None:
+            return _row(f"Full cost {cost}", f"net benefit {said.get('net benefit', 'not stated')}.")
         years = "the first year" if money.horizon_years == 1 else f"{money.horizon_years:g} years"
         return _row(
-            f"{money.amount(low)} to {money.amount(high)} net in {years}",
-            f"{level_in_words(money.level)}; {full}; {format_chance(chance)} chance that it pays back. "
-            f"Breaks even at {format_number(break_even, 1, sign=True)} {money.break_even_unit}.",
+            f"{money.amount(money.net_low)} to {money.amount(money.net_high)} net in {years}",
+            f"{level_in_words(money.level)}; {full}. {said['in short']} Chance that it pays back: "
+            f"{said['chance it pays back']}. Return on investment: {said['return on investment']}. Breaks even at "
+            f"{said['breaks even at']}. Expected loss: {said['expected loss']}. Counted: {said['counted']}.",
         )
 
     def _evidence(self) -> str:
