@@ -43,8 +43,11 @@ class Sampling:
 
 def room_for(segments: int = 1, covariates: int = 0, clusters: int = 0, categories: int = 0) -> Shape:
     """The smallest shape that a model is compiled for and that holds so many parameters."""
-    sizes = ((SEGMENTS, segments), (COVARIATES, covariates), (CLUSTERS, clusters))
-    return Shape(*(next((s for s in ladder if s >= size), size) for ladder, size in sizes), categories)
+
+    def room(ladder: tuple[int, ...], size: int) -> int:
+        return next((step for step in ladder if step >= size), size)
+
+    return Shape(room(SEGMENTS, segments), room(COVARIATES, covariates), room(CLUSTERS, clusters), categories)
 
 
 @functools.cache

@@ -198,10 +198,10 @@ def duration_rows(units: Units) -> tuple[Floats, Data]:
     return rows, {**data, "upper": np.where(units.censored, units.outcome, np.inf)}
 
 
-# Gaussian with clusters: cell means and what is left within cells
+# Gaussian with clusters or several arms: cell means and what is left within cells
 
 
-def clustered(shape: Shape) -> pm.Model:
+def cells(shape: Shape) -> pm.Model:
     """Means of arm x segment x cluster cells ~ Normal, with random intercepts; within cells as in ``gaussian``."""
     p = shape.covariates
     with pm.Model() as model:
@@ -219,19 +219,19 @@ def clustered(shape: Shape) -> pm.Model:
     return model
 
 
-def clustered_rows(units: Units) -> tuple[Floats, Data]:
+def cell_rows(units: Units) -> tuple[Floats, Data]:
     """Cells with their means, and the least-squares fit within them."""
-    cells = cross_products(units)
-    assert cells.cluster is not None
-    rows = np.column_stack([cells.arm, cells.segment, cells.cluster, cells.x])
-    data: dict[str, Any] = {"values": cells.y, "inverse_root_n": 1 / np.sqrt(cells.n)}
+    found = cross_products(units)
+    cluster = np.zeros_like(found.arm) if found.cluster is None else found.cluster
+    rows = np.column_stack([found.arm, found.segment, cluster, found.x])
+    data: dict[str, Any] = {"values": found.y, "inverse_root_n": 1 / np.sqrt(found.n)}
     rest, degrees = np.zeros(2), np.zeros(2)
     for arm in (0, 1):
-        own = cells.arm == arm
+        own = found.arm == arm
         root, data[f"fit_{arm}_data"], rest[arm] = least_squares(
-            cells.xx[arm], cells.xy[arm], float(cells.yy[arm])
+            found.xx[arm], found.xy[arm], float(found.yy[arm])
         )
-        degrees[arm] = cells.n[own].sum() - own.sum() - len(root)
+        degrees[arm] = found.n[own].sum() - own.sum() - len(root)
         data[f"design_{arm}"] = root
     return rows, {**data, "rest_data": np.maximum(rest, 1e-300), "degrees": np.maximum(degrees, 1e-6)}
 
@@ -241,7 +241,7 @@ def _same(eta: Floats, posterior: xr.Dataset) -> Floats:
 
 
 FAMILIES: dict[str, Family] = {
-    "gaussian": Family("linear", clustered, clustered_rows, _same),
+    "gaussian": Family("linear", cells, cell_rows, _same),
     "student_t": Family("robust (Student-t)", student_t, value_rows, _same),
     "binary": Family("logistic", binary, binary_rows, lambda eta, _: 100 * special.expit(eta)),
     "count": Family("negative binomial", count, count_rows, lambda eta, _: np.exp(eta)),

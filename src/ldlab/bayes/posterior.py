@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,7 +10,7 @@ import pymc as pm
 import xarray as xr
 
 from ldlab.bayes import gaussian
-from ldlab.bayes.compiled import Data, Sampling, Shape, room_for, sample, with_data
+from ldlab.bayes.compiled import Data, Sampling, Shape, compiled, room_for, sample, with_data
 from ldlab.bayes.families import FAMILIES, rows_of, scale_of
 from ldlab.bayes.gaussian import Gaussian
 from ldlab.bayes.predictor import standardised
@@ -144,6 +144,20 @@ def likelihood_of(study: Study | CrossProducts, units: Units | None, prior: Prio
         return effects(found)["effect"].ravel()
 
     return Likelihood(family.build, shape, data, effects, prior_effect)
+
+
+def warm(families: Iterable[str] = ("gaussian", "binary", "count")) -> None:
+    """Compile the standard models of these families, so that a fit in this process, or a fork of it, only samples.
+
+    No data enter. ``gaussian`` has room for 16 covariates and any number of segments; the others for 4 covariates
+    without segments or clusters.
+    """
+    for name in families:
+        if name == "gaussian":
+            for covariates in (4, 16):
+                compiled(gaussian.build, room_for(covariates=covariates))
+        else:
+            compiled(FAMILIES[name].build, room_for())
 
 
 def model(study: Study | CrossProducts) -> pm.Model:
@@ -286,7 +300,7 @@ def estimate(posterior: Posterior) -> Estimate:
     return Estimate.from_draws(
         posterior.effect,
         method=posterior.method,
-        estimand=study.estimand,
+        estimand=study.estimand_in_full,
         se_kind="posterior sd",
         n=study.count(),
         **study.measure(),
@@ -304,7 +318,7 @@ def segment_estimates(posterior: Posterior) -> tuple[Estimate, ...]:
         Estimate.from_draws(
             draws,
             method=posterior.method,
-            estimand=study.estimand,
+            estimand=study.estimand_in_full,
             se_kind="posterior sd",
             n=_counted(posterior, posterior.segments.index(name)),
             term=name,
@@ -312,6 +326,36 @@ def segment_estimates(posterior: Posterior) -> tuple[Estimate, ...]:
         )
         for name, draws in posterior.segment_effects.items()
     )
+
+
+def segments_alone(posterior: Posterior) -> tuple[Estimate, ...]:
+    """Each segment's plain difference in means, as if the others did not exist; beside the pooled ones it shows how
+    far they were pulled to the average. Welch errors; empty without segments or rows.
+    """
+    study, units = posterior.study, posterior.units
+    if units is None or isinstance(study, CrossProducts):
+        return ()
+    found = []
+    for name in posterior.segment_effects:
+        rows = units.segment == posterior.segments.index(name)
+        arms = [study.frame.loc[rows & (units.arm == arm), "outcome"] for arm in (0, 1)]
+        parts = [values.var() / len(values) for values in arms]
+        if sum(parts) == 0:
+            continue
+        df = sum(parts) ** 2 / sum(part**2 / (len(v) - 1) for part, v in zip(parts, arms, strict=True))
+        estimate_alone = Estimate.from_t(
+            float(arms[1].mean() - arms[0].mean()),
+            sum(parts) ** 0.5,
+            df=df,
+            method="difference in means of the segment alone",
+            estimand=study.estimand_in_full,
+            se_kind="HC2",
+            n=_counted(posterior, posterior.segments.index(name)),
+            term=name,
+            **study.measure(),
+        )
+        found.append(estimate_alone)
+    return tuple(found)
 
 
 def _counted(posterior: Posterior, segment: int) -> dict[str, int | None]:

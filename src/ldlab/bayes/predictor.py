@@ -1,8 +1,9 @@
 """The linear predictor that the families beside the plain Gaussian share, and effects standardised over people.
 
-``eta = level[segment] + x'b`` in the comparison arm; training adds ``effect[segment] + x'c``. Segment effects are normal
-around a common mean; clusters add random intercepts. Covariates are rotated to their own axes, which leaves their
-normal priors as they are. A row may stand for many identical units.
+``eta = level[segment] + x'b`` in the comparison arm; training adds ``effect[segment] + x'c``. Segment effects are
+normal around a common mean; clusters add random intercepts. Several program arms are like segments with one common
+level. Covariates are rotated to their own axes, which leaves their normal priors as they are. A row may stand for many
+identical units.
 """
 
 from __future__ import annotations
@@ -35,11 +36,12 @@ def linear_predictor(shape: Shape, *, levels: bool = True) -> Any:
     slope = prior["slope_sd"] * pm.Normal("slope_unit", 0, 1, shape=p)
     change = prior["interaction_sd"] * pm.Normal("interaction_unit", 0, 1, shape=p)
     segment = pm.Data("segment", np.zeros(1, dtype=np.int64))
+    level_of = pm.Data("level_of", np.zeros(1, dtype=np.int64))
     arm = pm.Data("arm", np.zeros(1))
     x = pm.Data("x", np.zeros((1, p)))
-    member = pt.eq(segment[:, None], np.arange(s))
+    member, start = (pt.eq(codes[:, None], np.arange(s)) for codes in (segment, level_of))
     own = level if levels else level - level[0]
-    eta = pt.dot(member, own) + arm * (mean + pt.dot(member, deviation)) + pt.dot(x, slope)
+    eta = pt.dot(start, own) + arm * (mean + pt.dot(member, deviation)) + pt.dot(x, slope)
     eta = eta + arm * pt.dot(x, change)
     if shape.clusters:
         shift = _group_effects("cluster", prior["cluster_sd"], shape.clusters)
@@ -94,6 +96,7 @@ class Rows:
         fields = PRIOR_FIELDS + CLUSTER_FIELDS[: shape.clusters]
         found: dict[str, Any] = {f"prior_{name}": getattr(prior, name) for name in fields}
         found |= {"arm": self.arm.astype(float), "segment": self.segment}
+        found["level_of"] = self.segment if units.own_levels else np.zeros_like(self.segment)
         found["x"] = np.pad(self.z @ self.axes, ((0, 0), (0, shape.covariates - p)))
         centring = np.zeros(shape.segments)
         if self.pooled:
@@ -112,6 +115,8 @@ class Rows:
         """``coefficients`` (chain, draw, arm, s + p) and, with clusters, ``cluster_shift`` (chain, draw, clusters)."""
         s, p = self.units.levels, self.units.z.shape[1]
         level = posterior["level"].values[..., :s]
+        if not self.units.own_levels:
+            level = np.repeat(level[..., :1], s, axis=-1)
         if self.units.family == "ordinal":  # log odds to be above the lowest category; see ``levels=False``
             level = level - level[..., :1] - posterior["cutpoints"].values[..., :1]
         effect = posterior["link_effect"].values[..., None] + posterior["segment_shift"].values[..., :s]

@@ -126,8 +126,8 @@ def priors(study: Study | CrossProducts) -> Priors:
         Wrong design; an arm under the minimum group size; a covariate that equals the treatment.
     """
     if isinstance(study, CrossProducts):
-        comparison = study.arms().loc["comparison"]
-        return priors_for(study, "gaussian", float(comparison["mean"]), float(comparison["sd"]))
+        comparison = study.arms().loc["comparison", ["mean", "sd"]].to_numpy(dtype=float)
+        return priors_for(study, "gaussian", float(comparison[0]), float(comparison[1]))
     return priors_of(units_of(study))
 
 
@@ -174,11 +174,16 @@ def priors_for(question: Question, family: Family, mean: float, sd: float) -> Pr
         residual_scale=sd,
         slope=float(slope[link]),
     )
-    return with_effect(unfinished, mean, effect_mean, effect_sd, segment_sd)
+    return with_effect(unfinished, effect_mean, effect_sd, segment_sd)
 
 
-def with_effect(prior: Priors, baseline: float, mean: float, sd: float, segment_sd: float) -> Priors:
-    """The same priors with another one for the effect; ``baseline`` is the comparison arm's mean."""
+def with_effect(prior: Priors, mean: float, sd: float, segment_sd: float) -> Priors:
+    """The same priors with another one for the effect, in effect units."""
+    baseline = prior.baseline_mean
+    if prior.link == "logit":
+        baseline = 100 * float(special.expit(baseline))
+    elif prior.link == "log":
+        baseline = float(np.exp(baseline))
     if prior.link == "ordinal":
         link_mean, link_sd, link_segment = mean / prior.slope, sd / prior.slope, segment_sd / prior.slope
     else:

@@ -8,15 +8,16 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy import optimize
 
 from ldlab.program import CrossProducts, LdlabError, Study
+from ldlab.program.cross_products import POOLED, refuse_explained, split_small
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Family = Literal["gaussian", "student_t", "binary", "count", "ordinal", "duration"]
 
 DESIGNS = ("randomised", "observational", "two_group_before_after")
-POOLED = "smaller groups"
 ARMS = ("comparison", "trained")
 
 
@@ -44,6 +45,8 @@ class Units:
         (n,) whether a duration was still running.
     population
         (n,): who the average effect is about: everyone (ATE, ITT) or the trained (ATT).
+    own_levels
+        Whether each segment has an untrained level of its own; not where 'segments' are arms of the program.
     """
 
     study: Study
@@ -58,6 +61,7 @@ class Units:
     cluster: Ints | None
     censored: NDArray[np.bool_]
     population: NDArray[np.bool_]
+    own_levels: bool = True
 
     @property
     def levels(self) -> int:
@@ -135,6 +139,8 @@ def units_of(study: Study) -> Units:
         raise LdlabError(
             "bayes: the KPI has one value only in the comparison arm; there is no spread to learn from"
         )
+    if family == "binary":
+        _refuse_separation(study, arm, outcome)
     population = arm == 1 if study.estimand == "ATT" else np.ones(len(arm), dtype=bool)
     z = _standardised(study, arm, population)
     codes, names = _segments(study, arm)
@@ -206,6 +212,8 @@ def _outcome(frame: pd.DataFrame, family: Family, value_type: str) -> tuple[Floa
 def _standardised(study: Study, arm: Ints, population: NDArray[np.bool_]) -> Floats:
     """(n, p) covariates, centred at the population's mean, in sds; refuses those that hold the treatment."""
     x = study.frame[list(study.covariates)].to_numpy(dtype=float)
+    if study.program.analysis.covariate_bins is not None and _family(study) in ("binary", "count", "ordinal"):
+        x = np.column_stack([_binned(column, study.program.analysis.covariate_bins) for column in x.T])
     sd = x.std(axis=0)
     if (sd == 0).any():
         name = study.covariates[int(np.argmin(sd))]
@@ -218,25 +226,35 @@ def _standardised(study: Study, arm: Ints, population: NDArray[np.bool_]) -> Flo
     return z
 
 
-def refuse_explained(covariates: tuple[str, ...], products: Floats) -> None:
-    """Refuse covariates that hold the treatment; ``products`` are those of (one, covariates, arm)."""
+def _refuse_separation(study: Study, arm: Ints, outcome: Floats) -> None:
+    """Refuse a binary KPI that arm and covariates predict without a single error.
 
-    def explained(columns: list[int]) -> bool:
-        x = products[np.ix_(columns, columns)]
-        xy, yy = products[columns, -1], products[-1, -1]
-        return bool(yy - xy @ np.linalg.lstsq(x, xy, rcond=None)[0] < 1e-8 * products[0, 0])
-
-    same = [name for place, name in enumerate(covariates) if explained([0, 1 + place])]
-    if same or explained(list(range(1 + len(covariates)))):
-        which = (
-            f"covariate '{same[0]}' equals the treatment"
-            if same
-            else "the covariates add up to the treatment"
-        )
+    A linear program looks for a plane with all successes on one side (Konis, 2007, Linear programming algorithms for
+    detecting separated data in binary logistic regression models, DPhil thesis, Oxford, section 4.1).
+    """
+    x = np.column_stack([np.ones(len(arm)), arm, study.frame[list(study.covariates)].to_numpy(dtype=float)])
+    x /= np.maximum(np.abs(x).max(axis=0), 1e-300)
+    sides = -(2 * outcome - 1)[:, None] * x
+    found = optimize.linprog(np.zeros(x.shape[1]), A_ub=sides, b_ub=-np.ones(len(arm)), bounds=(None, None))
+    if found.status == 0:
+        what = "the treatment and the covariates" if study.covariates else "the treatment"
         raise LdlabError(
-            f"bayes: {which}, so nobody can be compared. Name only columns measured before training in "
-            "columns.covariates"
+            f"bayes: {what} predict the KPI '{study.program.kpi.column}' without one error (perfect separation), so it is "
+            "one of them under another name. Take what was measured after the KPI out of columns.covariates, or check the "
+            "KPI's column"
         )
+
+
+def _binned(values: Floats, bins: int) -> Floats:
+    """Each value replaced by the mean of its quantile group, so that rows become few cells; not exact.
+
+    Examples
+    --------
+    >>> _binned(np.array([1.0, 2.0, 3.0, 6.0]), 2).tolist()
+    [1.5, 1.5, 4.5, 4.5]
+    """
+    group = pd.qcut(values, bins, labels=False, duplicates="drop")
+    return np.asarray(pd.Series(values).groupby(group).transform("mean"), dtype=float)
 
 
 def _segments(study: Study, arm: Ints) -> tuple[Ints, tuple[str, ...]]:
@@ -251,25 +269,6 @@ def _segments(study: Study, arm: Ints) -> tuple[Ints, tuple[str, ...]]:
         return np.zeros_like(arm), ()
     code = {name: i for i, name in enumerate(shown)} | dict.fromkeys(hidden, len(shown))
     return np.asarray(label.map(code), dtype=np.int64), names
-
-
-def split_small(size: pd.DataFrame, minimum: int) -> tuple[list[str], list[str]]:
-    """Segments that may be shown, and those that may not, by their numbers in each arm.
-
-    A segment under the minimum in an arm is hidden. Then the next smallest follow until at least two are
-    hidden and they hold the minimum together, or what is hidden could be found by subtraction.
-
-    Examples
-    --------
-    >>> split_small(pd.DataFrame({0: [40, 30, 3], 1: [50, 30, 20]}, index=["a", "b", "c"]), 10)
-    (['a'], ['b', 'c'])
-    """
-    smallest = size.min(axis=1).sort_values(kind="stable")
-    hidden = [str(name) for name in smallest.index[smallest < minimum]]
-    rest = [str(name) for name in smallest.index[smallest >= minimum]]
-    while hidden and rest and (len(hidden) == 1 or (size.loc[hidden].sum() < minimum).any()):
-        hidden.append(rest.pop(0))
-    return sorted(rest), hidden
 
 
 def _clusters(frame: pd.DataFrame) -> Ints | None:

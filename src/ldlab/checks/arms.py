@@ -127,12 +127,15 @@ def balance(study: Study) -> Check:
     the arm's variance does not depend on the covariates, so the classical F is right; its R-squared times n - 1
     is the d-squared of Hansen & Bowers (2008, Statistical Science 23). Where whole clusters were assigned the
     clusters' means are tested. Other designs: the largest standardised difference, failed over .25 standard
-    deviations (Imbens & Rubin 2015, section 14.2); the grade presumes it only where the design is
-    observational, because panels compare changes.
+    deviations (Imbens & Rubin 2015, section 14.2). The grade presumes it only where arms were randomised: panels
+    compare changes, and observational designs are weighted first (``observational.balance_after_weighting``), but
+    need covariates for it.
     """
-    name, needed = "balance", study.program.design.kind in ("randomised", "observational")
+    name, kind = "balance", study.program.design.kind
+    needed = kind == "randomised"
     if not study.covariates:
-        return not_run(name, "No baseline covariates are named in the program file.", needed=needed)
+        reason = "No baseline covariates are named in the program file."
+        return not_run(name, reason, needed=needed or kind == "observational")
     if not has_comparison(study):
         return not_run(name, "There is no comparison group.")
     if study.program.design.kind == "randomised":

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from ldlab.estimate import Check, Estimate, level_in_words
-from ldlab.observational.propensity import Propensity, is_trimmed, need_same_units
+from ldlab.observational.propensity import Propensity, need_same_units
 from ldlab.observational.propensity import propensity as estimated_propensity
 from ldlab.program import LdlabError, Study
 from ldlab.program.design import NegativeControl
@@ -67,7 +67,7 @@ def doubly_robust(study: Study, propensity: Propensity | None) -> Estimate | Non
         error,
         df=df,
         method=METHOD,
-        estimand=f"{study.estimand} among the comparable" if is_trimmed(rows) else study.estimand,
+        estimand=rows.estimand_in_full,
         se_kind="sandwich" if df is None else f"sandwich, cluster by {study.program.design.columns.cluster}",
         n=rows.count(),
         **study.measure(),

@@ -198,13 +198,14 @@ def trimmed(study: Study, propensity: Propensity | None) -> Study:
         frame=frame,
         covariates=_independent(frame[list(study.covariates)]),
         left_out=(*propensity.study.left_out, *left_out),
+        among="among the comparable",
     )
     return replace(rest, baseline=_baseline(rest))
 
 
 def is_trimmed(study: Study) -> bool:
     """Whether the agreed trimming has been applied."""
-    return any(TRIMMED in why for why, _ in study.left_out)
+    return bool(study.among)
 
 
 def need_same_units(study: Study, propensity: Propensity) -> None:
@@ -282,7 +283,7 @@ def _refuse_separation(study: Study, x: Floats, arm: Floats) -> None:
     found = optimize.linprog(
         -pointing.sum(axis=0), A_ub=-pointing, b_ub=np.zeros(len(x)), bounds=[(-1, 1)] * x.shape[1]
     )
-    if found.success and -found.fun <= 1e-6:
+    if found.success and -found.fun < 1e-6 * len(x):  # no more than the solver's tolerance in each row
         return
     frame = study.frame
     alone = [name for name in study.covariates if _separates(frame[name][arm == 1], frame[name][arm == 0])]

@@ -38,10 +38,11 @@ def interval(estimates: Sequence[Estimate | None], *, title: str, name: str = "e
         return finished(canvas, name, title, alt)
 
 
-def _forest(axes: Axes, estimates: Sequence[Estimate]) -> None:
+def _forest(axes: Axes, estimates: Sequence[Estimate], *, leading: bool = True) -> None:
+    """Rows of intervals; where one is ``leading`` it is the first, and darker."""
     for row, e in enumerate(estimates):
         low, value, high = e.shown(e.low), e.shown(e.value), e.shown(e.high)
-        leads = row == 0
+        leads = row == 0 or not leading
         axes.plot(
             [low, high], [row, row], color=ACCENT if leads else PALE, linewidth=5, solid_capstyle="round"
         )
@@ -62,8 +63,12 @@ def _forest(axes: Axes, estimates: Sequence[Estimate]) -> None:
     beside.spines["right"].set_visible(False)
 
 
-def segments(estimates: Sequence[Estimate]) -> Figure | None:
-    """Effect by segment, the largest gain on top; None without segments."""
+def segments(estimates: Sequence[Estimate], alone: Sequence[Estimate] = ()) -> Figure | None:
+    """Effect by segment, the largest gain on top; None without segments.
+
+    ``alone`` holds each segment's estimate from its own data only, drawn hollow and smaller: the way from it to the
+    pooled estimate is the shrinkage.
+    """
     if not estimates:
         return None
     ordered = sorted(estimates, key=lambda e: -e.sign * e.value)
@@ -74,7 +79,29 @@ def segments(estimates: Sequence[Estimate]) -> Figure | None:
         if apart
         else "The ranges of all segments overlap: no segment stands out"
     )
-    return interval(ordered, title=title, name="segments")
+    own = {e.term: e for e in alone}
+    with style():
+        canvas, axes = new_axes(1.5 + 0.5 * len(ordered))
+        for row, e in enumerate(ordered):
+            if e.term in own:
+                _shrinkage(axes, row, own[e.term], e)
+        _forest(axes, ordered, leading=False)
+        if own:
+            axes.set_xlabel(f"{effect_label(ordered[0])}; small squares: the segment's own data alone")
+        told = (
+            f"{said(e)}" + (f", alone {e.format(own[e.term].value, sign=True)}" if e.term in own else "")
+            for e in ordered
+        )
+        return finished(canvas, "segments", title, f"Effect in {ordered[0].shown_unit}. {'; '.join(told)}.")
+
+
+def _shrinkage(axes: Axes, row: int, alone: Estimate, pooled: Estimate) -> None:
+    """The segment's own estimate with its interval, and how far it was pulled."""
+    start, end = alone.shown(alone.value), pooled.shown(pooled.value)
+    place = row + 0.24
+    axes.plot([alone.shown(alone.low), alone.shown(alone.high)], [place, place], color=SOFT, linewidth=1)
+    axes.plot([start], [place], "s", markersize=4.5, markerfacecolor="white", markeredgecolor=SOFT)
+    axes.plot([start, end], [place, row], color=SOFT, linewidth=0.8, linestyle=":")
 
 
 class EventTimes(Protocol):

@@ -10,11 +10,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ldlab.program.faults import LdlabError
 from ldlab.program.model import Program
 from ldlab.program.study import Question
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+
+POOLED = "smaller groups"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -103,3 +106,43 @@ class CrossProducts(Question):
     def __repr__(self) -> str:
         cells = f"{len(self.n):,} cells, {len(self.covariates)} covariates"
         return f"Cross-products of {self.program.title}: {cells}\n{self.arms()}"
+
+
+def split_small(size: pd.DataFrame, minimum: int) -> tuple[list[str], list[str]]:
+    """Segments that may be shown, and those that may not, by their numbers in each arm.
+
+    A segment under the minimum in an arm is hidden. Then the next smallest follow until at least two are
+    hidden and they hold the minimum together, or what is hidden could be found by subtraction.
+
+    Examples
+    --------
+    >>> split_small(pd.DataFrame({0: [40, 30, 3], 1: [50, 30, 20]}, index=["a", "b", "c"]), 10)
+    (['a'], ['b', 'c'])
+    """
+    smallest = size.min(axis=1).sort_values(kind="stable")
+    hidden = [str(name) for name in smallest.index[smallest < minimum]]
+    rest = [str(name) for name in smallest.index[smallest >= minimum]]
+    while hidden and rest and (len(hidden) == 1 or (size.loc[hidden].sum() < minimum).any()):
+        hidden.append(rest.pop(0))
+    return sorted(rest), hidden
+
+
+def refuse_explained(covariates: tuple[str, ...], products: Floats) -> None:
+    """Refuse covariates that hold the treatment; ``products`` are those of (one, covariates, arm)."""
+
+    def explained(columns: list[int]) -> bool:
+        x = products[np.ix_(columns, columns)]
+        xy, yy = products[columns, -1], products[-1, -1]
+        return bool(yy - xy @ np.linalg.lstsq(x, xy, rcond=None)[0] < 1e-8 * products[0, 0])
+
+    same = [name for place, name in enumerate(covariates) if explained([0, 1 + place])]
+    if same or explained(list(range(1 + len(covariates)))):
+        which = (
+            f"covariate '{same[0]}' equals the treatment"
+            if same
+            else "the covariates add up to the treatment"
+        )
+        raise LdlabError(
+            f"bayes: {which}, so nobody can be compared. Name only columns measured before training in "
+            "columns.covariates"
+        )

@@ -19,6 +19,7 @@ class Question:
 
     program: Program
     baseline: float
+    among: str = ""
 
     def _effect(self, amount: Amount) -> float:
         sign = self.program.kpi.sign
@@ -46,6 +47,11 @@ class Question:
         if self.program.design.kind == "randomised" and columns.assignment is not None:
             return "ITT"
         return by_design.get(self.program.design.kind, "ATT")
+
+    @property
+    def estimand_in_full(self) -> str:
+        """The estimand, and among whom of those that the design names: 'ATT among the comparable'."""
+        return f"{self.estimand} {self.among}".strip()
 
     def measure(self) -> dict[str, Any]:
         """What an :class:`ldlab.Estimate` has to know about the question, as keyword arguments."""
@@ -96,6 +102,8 @@ class Study(Question):
         Last day or period that the data cover.
     data_sha256
         Hash of the data that were read.
+    among
+        To whom of the estimand's people an agreed rule restricted the study; empty: to all of them.
     """
 
     program: Program
@@ -107,6 +115,7 @@ class Study(Question):
     periods: tuple[Any, ...] = ()
     cut_off: dt.date | int | None = None
     data_sha256: str = ""
+    among: str = ""
     ids: frozenset[str] = field(default=frozenset(), repr=False)
 
     def count(self, frame: pd.DataFrame | None = None) -> dict[str, int | None]:

@@ -5,15 +5,17 @@ from ldlab.report.brief import Brief
 from ldlab.report.claim import claim, decide, deviations, grade, verdict
 from ldlab.report.portfolio import Portfolio, make_portfolio
 from ldlab.report.result import Result, conclude, load_result, save, write_whole
-from ldlab.report.tables import CheckTable, EstimateTable
+from ldlab.report.tables import CheckTable, ClaimTable, EstimateTable, claims
 
 __all__ = [
     "Brief",
     "CheckTable",
+    "ClaimTable",
     "EstimateTable",
     "Portfolio",
     "Result",
     "claim",
+    "claims",
     "conclude",
     "decide",
     "deviations",

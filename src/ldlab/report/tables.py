@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from html import escape
 
 from ldlab.estimate import Check, Estimate, Noun, format_chance, format_number
+from ldlab.program import Study
+from ldlab.report.claim import verdict
 
 CHECK_ORDER = {"failed": 0, "not_run": 1, "passed": 2}
 
@@ -62,6 +64,46 @@ class EstimateTable(Noun):
 
     def _repr_html_(self) -> str:
         return _table(self._head(), self._cells())
+
+
+class ClaimTable(Noun):
+    """What would be claimed of each estimate, all else equal: the verdict beside the numbers. Made by :func:`claims`."""
+
+    estimates: tuple[Estimate, ...]
+    verdicts: tuple[str, ...]
+
+    def _head(self) -> tuple[str, ...]:
+        first = self.estimates[0]
+        target = f"chance of {first.format(first.target, sign=True)} or better"
+        return ("", first.shown_unit, f"{first.level:.0%} interval", "chance of gain", target, "verdict")
+
+    def _cells(self) -> list[tuple[str, ...]]:
+        return [
+            (
+                e.term or e.method,
+                e.format(e.value, sign=True),
+                f"{e.format(e.low, sign=True)} to {e.format(e.high, sign=True)}",
+                format_chance(e.p_gain),
+                format_chance(e.p_target),
+                word,
+            )
+            for e, word in zip(self.estimates, self.verdicts, strict=True)
+        ]
+
+    def __str__(self) -> str:
+        return "\n".join(" | ".join(row) for row in [self._head(), *self._cells()])
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        return _table(self._head(), self._cells())
+
+
+def claims(study: Study, estimates: Sequence[Estimate], checks: Sequence[Check | None]) -> ClaimTable:
+    """The verdict on each estimate by the same rules and checks: how far a claim depends on what differs between them."""
+    verdicts = tuple(verdict(estimate, checks, study) for estimate in estimates)
+    return ClaimTable(estimates=tuple(estimates), verdicts=verdicts)
 
 
 def _error(estimate: Estimate) -> str:

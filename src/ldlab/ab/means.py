@@ -192,7 +192,7 @@ def arm_table(study: Study) -> pd.DataFrame:
         effect units, rounded. For a binary KPI ``share``, in percent, stands for the mean and no sd is shown.
         An arm under the minimum group size is left empty.
     """
-    _need_cross_section(study)
+    need_cross_section(study)
     rows = study.frame.groupby("arm").agg(
         units=("outcome", "size"), mean=("outcome", "mean"), sd=("outcome", "std")
     )
@@ -225,14 +225,14 @@ def _estimate(study: Study, method: str, se: ErrorKind) -> Estimate:
 
 def _fit(study: Study, method: str, se: ErrorKind) -> tuple[Any, pd.DataFrame]:
     """The regression behind a method, and the rows it used; its constant is the comparison mean."""
-    _need_cross_section(study)
+    need_cross_section(study)
     if se not in ("HC2", "HC1", "classical"):
         raise LdlabError(f"se: found '{se}'; expected 'HC2', 'HC1' or 'classical'.")
     rows = study.frame
     design = pd.DataFrame({CONSTANT: 1.0, "arm": rows["arm"].astype(float)})
     if method != DIFFERENCE:
-        rows = _complete_cases(study)
-        design = _adjusting_design(study, rows, interactions=method == ADJUSTED)
+        rows = complete_cases(study)
+        design = adjusting_design(study, rows, interactions=method == ADJUSTED)
         if se == "HC2" and "cluster" not in rows:
             _refuse_full_leverage(design, rows, study)
     model = sm.OLS(rows["outcome"].astype(float), design)
@@ -242,7 +242,8 @@ def _fit(study: Study, method: str, se: ErrorKind) -> tuple[Any, pd.DataFrame]:
     return model.fit(cov_type="nonrobust" if se == "classical" else se, use_t=True), rows
 
 
-def _complete_cases(study: Study) -> pd.DataFrame:
+def complete_cases(study: Study) -> pd.DataFrame:
+    """Rows with all covariates; refused without covariates, or where an arm has no such row."""
     if not study.covariates:
         raise LdlabError(
             "regression_adjusted: found no covariates; expected at least one in design.columns.covariates. "
@@ -257,7 +258,7 @@ def _complete_cases(study: Study) -> pd.DataFrame:
     return rows
 
 
-def _adjusting_design(study: Study, rows: pd.DataFrame, *, interactions: bool) -> pd.DataFrame:
+def adjusting_design(study: Study, rows: pd.DataFrame, *, interactions: bool) -> pd.DataFrame:
     """Constant, arm, centred covariates and, if wanted, their products with the arm; full rank or refused."""
     names = list(study.covariates)
     centre = rows.loc[rows["arm"] == 1, names] if study.estimand == "ATT" else rows[names]
@@ -306,7 +307,8 @@ def _refuse_full_leverage(design: pd.DataFrame, rows: pd.DataFrame, study: Study
     )
 
 
-def _need_cross_section(study: Study) -> None:
+def need_cross_section(study: Study) -> None:
+    """Refuse a panel."""
     if study.frame["unit"].duplicated().any():
         raise LdlabError(
             f"ldlab.ab: found several rows per unit (design {study.program.design.kind}, a panel); expected one. For "
