@@ -63,13 +63,16 @@ def estimates(study: Study) -> tuple[Estimate, ...]:
 
     Randomised (and changes of a two-group panel): the difference in means, then the regression with
     interactions, both HC2. Observational: the raw difference, marked as no effect, then the regression with
-    common slopes, both HC1. The adjusted one only where there are covariates.
+    common slopes, both HC1. The adjusted one only where there are covariates. None of them for durations of which
+    some were still running: least squares would take those as ended.
 
     Raises
     ------
     LdlabError
         As :func:`regression_adjusted`.
     """
+    if "censored" in study.frame:
+        return ()
     if study.program.design.kind != "observational":
         adjusted = (regression_adjusted(study),) if study.covariates else ()
         return (difference_in_means(study), *adjusted)

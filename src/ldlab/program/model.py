@@ -65,6 +65,14 @@ class Program(Section):
                 raise refuse(
                     f"analysis.notebooks from {', '.join(allowed)} for design {self.design.kind}", name
                 )
+        if self.kpi.censored_column is not None:
+            if self.is_panel:
+                raise refuse("no censored_column in a panel design", self.kpi.censored_column)
+            if set(self.notebooks) != {"bayes_impact"}:
+                raise refuse(
+                    "analysis.notebooks: [bayes_impact], the one that reads censored durations",
+                    ", ".join(self.notebooks),
+                )
         if self.analysis.lead is not None and self.analysis.lead not in self.notebooks:
             raise refuse(
                 f"analysis.lead to be one of the notebooks that run: {', '.join(self.notebooks)}",
@@ -113,7 +121,12 @@ class Program(Section):
     @property
     def notebooks(self) -> tuple[str, ...]:
         """The analysis notebooks to run, in order."""
-        return self.analysis.notebooks or NOTEBOOKS_BY_DESIGN[self.design.kind]
+        return self.analysis.notebooks or self._fitting()
+
+    def _fitting(self) -> tuple[str, ...]:
+        """By design; least squares cannot read durations of which some were still running."""
+        by_design = NOTEBOOKS_BY_DESIGN[self.design.kind]
+        return ("bayes_impact",) if self.kpi.censored_column is not None else by_design
 
     @property
     def lead(self) -> str:
