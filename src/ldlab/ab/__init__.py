@@ -1,7 +1,6 @@
 """Cross-sections: difference in means, regression adjustment, percent effect, effect on those who came."""
 
 from ldlab.ab.compliers import (
-    ASSUMED,
     INSTRUMENT,
     INSTRUMENT_ADJUSTED,
     Compliers,
@@ -27,7 +26,6 @@ from ldlab.ab.means import (
 __all__ = [
     "ADJUSTED",
     "ANCOVA",
-    "ASSUMED",
     "CONSTANT",
     "DIFFERENCE",
     "INSTRUMENT",

@@ -12,16 +12,12 @@ from linearmodels.iv import IV2SLS
 from scipy import stats
 
 from ldlab.ab.means import CONSTANT, adjusting_design, complete_cases, need_cross_section
-from ldlab.estimate import Estimate, Noun, Printed, format_number
+from ldlab.estimate import COMPLIERS_ASSUME, Estimate, Noun, Printed, format_number
 from ldlab.program import Study
 
 INSTRUMENT = "instrumental variable"
 INSTRUMENT_ADJUSTED = "instrumental variable, covariates adjusted for"
 WEAK = 10  # first-stage F under which an instrument is called weak (Staiger & Stock 1997, Econometrica 65)
-ASSUMED = (
-    "The effect on those who came counts only if the offer changed the KPI through attendance alone, and nobody "
-    "stays away because of being offered."
-)
 
 
 class Compliers(Printed, Noun):
@@ -43,7 +39,7 @@ class Compliers(Printed, Noun):
     reason: str = ""
 
     def _rows(self) -> list[tuple[str, str]]:
-        rows = [("what has to hold", ASSUMED)]
+        rows = [("what has to hold", COMPLIERS_ASSUME)]
         if self.share is not None:
             rows.insert(0, ("came because they were offered", f"{format_number(self.share, 0)}%"))
         if self.first_stage is not None:
@@ -108,8 +104,8 @@ def complier_effect(study: Study, *, adjusted: bool = False) -> Estimate | None:
 
     Two-stage least squares, attendance instrumented by the offer (Imbens & Angrist 1994, Econometrica 62; Angrist,
     Imbens & Rubin 1996, JASA 91). Without covariates it is Wald's ratio: the effect of the offer on the KPI over its
-    effect on attendance. It holds under :data:`ASSUMED`, beside an offer made at random to units that do not touch
-    each other.
+    effect on attendance. It holds under :attr:`ldlab.Estimate.assumption`, beside an offer made at random to units
+    that do not touch each other.
 
     Parameters
     ----------

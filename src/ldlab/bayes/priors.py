@@ -39,6 +39,8 @@ class Priors(Printed):
         covariate; spread of clusters.
     slope
         KPI units per unit of the link, at the baseline.
+    any_level
+        The comparison mean has a flat prior instead (Gaussian KPIs without clusters).
     residual_scale
         Mean of the exponential prior of each arm's residual sd (KPIs on the identity scale).
     """
@@ -58,6 +60,7 @@ class Priors(Printed):
     cluster_sd: float
     residual_scale: float
     slope: float
+    any_level: bool = False
 
     def _rows(self) -> list[tuple[str, str]]:
         low, high = (
@@ -92,6 +95,8 @@ class Priors(Printed):
         return rows
 
     def _baseline_text(self, scale: str) -> str:
+        if self.any_level:
+            return "any value is equally likely, in each segment"
         if self.link == "ordinal":
             return "every division of people over the categories is equally likely"
         return f"Normal({self._number(self.baseline_mean)}, {self._number(self.baseline_sd)}){scale}"
@@ -127,13 +132,17 @@ def priors(study: Study | CrossProducts) -> Priors:
     """
     if isinstance(study, CrossProducts):
         comparison = study.arms().loc["comparison", ["mean", "sd"]].to_numpy(dtype=float)
-        return priors_for(study, "gaussian", float(comparison[0]), float(comparison[1]))
+        any_level = study.cluster is None
+        return replace(
+            priors_for(study, "gaussian", float(comparison[0]), float(comparison[1])), any_level=any_level
+        )
     return priors_of(units_of(study))
 
 
 def priors_of(units: Units) -> Priors:
     """As :func:`priors`, from arrays."""
-    return priors_for(units.study, units.family, *_comparison(units))
+    any_level = units.family == "gaussian" and units.cluster is None and units.own_levels
+    return replace(priors_for(units.study, units.family, *_comparison(units)), any_level=any_level)
 
 
 def priors_for(question: Question, family: Family, mean: float, sd: float) -> Priors:

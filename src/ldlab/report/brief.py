@@ -248,6 +248,10 @@ class Brief(Saved):
         table_html = table(
             ["notebook", "method", "estimand", "effect (standard error)", "interval", ""], rows
         )
+        assumed = dict.fromkeys(
+            e.assumption for result in self.results for e in result.estimates if e.assumption
+        )
+        table_html += "".join(f"<p>{escape(text)}</p>" for text in assumed)
         checks = table(
             ["status", "check", "what it says", "what it could see"],
             [

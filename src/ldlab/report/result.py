@@ -182,6 +182,9 @@ def _without_small_counts(estimate: Estimate, minimum: int) -> Estimate:
         name: None if count is not None and name != "clusters" and count < minimum else count
         for name, count in estimate.n.items()
     }
+    attended, offered = estimate.n.get("attended"), estimate.n.get("treated")
+    if attended is not None and offered is not None and 0 < offered - attended < minimum:
+        counts["attended"] = None  # those who stayed away could be had by subtraction
     return estimate.model_copy(update={"n": counts})
 
 
@@ -291,7 +294,9 @@ def load_result(path: Path) -> Result:
         if not saved.exists():
             return result
         draws = json.loads(saved.read_text(encoding="utf-8"))["effect"]
-        return result.model_copy(update={"lead": result.lead.with_draws(draws)})
+        lead = result.lead.with_draws(draws)
+        estimates = tuple(lead if estimate == result.lead else estimate for estimate in result.estimates)
+        return result.model_copy(update={"lead": lead, "estimates": estimates})
     except (ValidationError, json.JSONDecodeError, KeyError) as error:
         raise LdlabError(
             f"{path.parent.name}/{path.name} is not of schema version {SCHEMA_VERSION}. Run the notebook again."

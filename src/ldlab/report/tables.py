@@ -56,14 +56,19 @@ class EstimateTable(Noun):
         error = "log points (standard error)" if first.scale == "log" else "standard error"
         return ("estimate", "of", first.shown_unit, error, f"{first.level:.0%} interval", "chance of gain")
 
+    def _notes(self) -> list[str]:
+        """What some of them rest on, once each."""
+        return list(dict.fromkeys(e.assumption for e in self._given() if e.assumption))
+
     def __str__(self) -> str:
-        return "\n".join(" | ".join(row) for row in [self._head(), *self._cells()])
+        return "\n".join([*(" | ".join(row) for row in [self._head(), *self._cells()]), *self._notes()])
 
     def __repr__(self) -> str:
         return str(self)
 
     def _repr_html_(self) -> str:
-        return _table(self._head(), self._cells())
+        notes = "".join(f"<p>{escape(note)}</p>" for note in self._notes())
+        return _table(self._head(), self._cells()) + notes
 
 
 class ClaimTable(Noun):
