@@ -81,6 +81,45 @@ def break_agents(**columns: Any) -> pd.DataFrame:
         (break_agents(trained=[1] * 4 + [0] * 36), {}, ["fewer than 10 trained"]),
         (break_agents(trained=[None, *[0, 1] * 19, 1]), {}, ["1 rows without a value"]),
         (break_agents(minutes=5.0), {}, ["the one value 5"]),
+        (
+            break_agents(minutes=agents()["trained"] * 2.0),
+            {},
+            ["one value in each arm", "treatment under another"],
+        ),
+        (
+            break_agents(minutes=[9.0, *[1.0, 2.0] * 19, 3.0]),
+            {"kpi": {"lowest": 1, "highest": 5}},
+            ["values such as 9", "from 1 to 5"],
+        ),
+        (
+            break_agents(),
+            {"kpi": {"target": {"value": 99, "unit": "minutes"}, "lowest": 0}},
+            ["can reach", "at least 0"],
+        ),
+        (
+            break_agents(version=["a", "b", "none", "none"] * 10),
+            {
+                "design": {
+                    "treated_values": ["a", "b", "c"],
+                    "control_value": "none",
+                    "columns": {"treatment": "version"},
+                }
+            },
+            ["no row with c"],
+        ),
+        (
+            break_agents(running=2),
+            {
+                "kpi": {
+                    "value_type": "duration",
+                    "scale": "log",
+                    "censored_column": "running",
+                    "target": {"value": 10, "unit": "percent of baseline"},
+                    "smallest_effect_worth_having": {"value": 1, "unit": "percent of baseline"},
+                },
+            },
+            ["values other than 0 and 1"],
+        ),
         (break_agents(minutes=[math.inf, *[1.0, 2.0] * 19, 3.0]), {}, ["1 infinite"]),
         (break_agents(minutes=None), {}, ["no value at all"]),
         (break_agents(team="T1"), {"design": {"columns": {"cluster": "team"}}}, ["one cluster"]),

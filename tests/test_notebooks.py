@@ -97,8 +97,30 @@ def build(project: Path) -> None:
     offered["came"] = offered["trained"] * (rng.random(600) < 0.6)
     offered["minutes"] = 50 - 3.0 * offered["came"] + rng.normal(0, 3, 600)
     write_table(project, offered, "offered.csv")
-    write_program(project, "offered", data={"source": "data/offered.csv"}, analysis={"notebooks": ["ab_test"]},
+    write_program(project, "offered", data={"source": "data/offered.csv"},
                   design={"planned_treated_share": 0.5, "columns": {"assignment": "trained", "treatment": "came"}})  # fmt: skip
+
+    version = rng.integers(0, 3, 600)
+    arms = pd.DataFrame(
+        {
+            "agent": [f"AG-{i:05d}" for i in range(600)],
+            "version": np.array(["none", "video", "coach"])[version],
+        }
+    )
+    arms["minutes"] = 50 - np.array([0.0, 1.0, 3.0])[version] + rng.normal(0, 3, 600)
+    write_table(project, arms, "arms.csv")
+    design = {
+        "treated_values": ["video", "coach"],
+        "control_value": "none",
+        "columns": {"treatment": "version"},
+    }
+    write_program(
+        project,
+        "arms",
+        data={"source": "data/arms.csv"},
+        design=design,
+        analysis={"notebooks": ["bayes_impact"]},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +156,8 @@ def text_of(outputs: Path, program: str, notebook: str = "program_brief") -> str
         ("groups", "bayes_impact", -4.0),
         ("waves", "diff_in_diff", -3.0),
         ("offered", "ab_test", -1.8),
+        ("offered", "bayes_impact", -1.8),
+        ("arms", "bayes_impact", -2.0),
     ],
 )
 def test_known_effects_lie_within_three_standard_errors(
@@ -167,6 +191,7 @@ CEILINGS = {
     "null": "A",
     "broken": "A",
     "offered": "A",
+    "arms": "A",
     "waves": "B",
     "groups": "C",
     "everyone": "E",
@@ -200,6 +225,48 @@ def test_an_offer_is_not_called_training(outputs: Path) -> None:
     sentence = result(outputs, "offered", "ab_test")["claim"]["sentence"]
     assert sentence.startswith("Offering Ticket training lowered")
     assert "300 offered and 300 comparison" in text_of(outputs, "offered")
+
+
+def test_the_effect_on_those_who_came_stands_beside_that_of_the_offer(outputs: Path) -> None:
+    """3 minutes faster for those who came; both schools, and what has to hold for them on the page."""
+    estimates = result(outputs, "offered", "bayes_impact")["estimates"]
+    cace = {e["method"]: e for e in estimates if e["estimand"] == "CACE"}
+    assert set(cace) == {"Bayesian principal strata", "instrumental variable"}
+    assert all(abs(e["value"] + 3) < 3 * e["se"] for e in cace.values())
+    assert "through attendance alone" in text_of(outputs, "offered")
+
+
+def test_each_arm_of_several_is_estimated(outputs: Path) -> None:
+    by_arm = {e["term"]: e for e in result(outputs, "arms", "bayes_impact")["estimates"] if e["term"]}
+    assert set(by_arm) == {"coach", "video"}
+    assert abs(by_arm["coach"]["value"] + 3) < 3 * by_arm["coach"]["se"]
+    assert "chance to be the best" in text_of(outputs, "arms", "bayes_impact")
+
+
+def test_the_posterior_is_saved(outputs: Path) -> None:
+    found = result(outputs, "offered", "bayes_impact")
+    draws = json.loads((outputs / "offered" / "bayes_impact" / "draws.json").read_text())["effect"]
+    assert np.mean(draws) == pytest.approx(found["lead"]["value"], rel=1e-6) and len(draws) == 4000
+
+
+def test_a_posterior_that_did_not_converge_shows_no_number(tmp_path: Path) -> None:
+    """The real notebook, its sampler stopped after five steps of warm-up."""
+    project = make_project(tmp_path, notebooks=True)
+    path = project / "notebooks" / "bayes_impact.ipynb"
+    short = "fit(comparable, sampling=ldlab.bayes.Sampling(draws=20, tune=5, chains=1))"
+    path.write_text(path.read_text().replace("fit(comparable)", short))
+    rows = agents(200).assign(minutes=lambda d: 50 - 30 * d["trained"] + np.arange(200) % 7)
+    write_table(project, rows)
+    write_program(project, analysis={"notebooks": ["bayes_impact"]})
+    command = [sys.executable, "-m", "ldlab.cli", "run"]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = result(project / "outputs", "tickets", "bayes_impact")
+    assert found["claim"]["verdict"] == "not readable" and found["grade"] == "E"
+    for notebook in ("bayes_impact", "program_brief"):
+        page = text_of(project / "outputs", "tickets", notebook)
+        assert "The separate runs of the computation disagree" in page or "Too few independent draws" in page
+        assert not any(number in page for number in ("−30", "−29", "−31"))
 
 
 def test_text_from_data_is_text_and_small_segments_are_not_shown(outputs: Path) -> None:

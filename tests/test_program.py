@@ -82,6 +82,25 @@ def test_a_minimal_file_gets_the_documented_defaults(tmp_path: Path) -> None:
             {"design": {"treated_value": "x", "control_value": "x"}},
             ["design.control_value", "two different values"],
         ),
+        (
+            {"design": {"treated_values": ["x"], "control_value": "y"}},
+            ["design.treated_values", "two or more values"],
+        ),
+        (
+            {"design": {"treated_values": ["x", "y"], "control_value": "y"}},
+            ["design.control_value", "a value of its own for each arm"],
+        ),
+        (
+            {"design": {"negative_controls": [{"column": "age", "label": "age", "kind": "outcome"}]}},
+            ["design.negative_controls", "only with design observational"],
+        ),
+        ({"kpi": {"censored_column": "running"}}, ["kpi.censored_column", "duration and scale: log"]),
+        ({"kpi": {"lowest": 5, "highest": 1}}, ["kpi.highest", "lowest below highest"]),
+        (
+            {"agreement": {"trim_propensity": {"below": 0.9, "above": 0.1}}},
+            ["trim_propensity", "below smaller"],
+        ),
+        ({"priors": {"effect": {"sd": 0}}}, ["priors.effect.sd", "greater than 0"]),
         ({"title": 5}, ["title", "valid string"]),
         ({"data": {"query": "select 1"}}, ["data", "either source or query"]),
     ],

@@ -18,6 +18,7 @@ from ldlab.money import payback
 from ldlab.program import LdlabError, Study, load_program
 from ldlab.report import (
     claim,
+    claims,
     conclude,
     decide,
     deviations,
@@ -408,3 +409,44 @@ def test_the_portfolio_sorts_totals_and_names_what_nobody_knows(tmp_path: Path) 
     assert "Goal lonely" in page and "no program" in page
     assert "Full cost EUR 8,400 over 1 program" in page
     assert "1.50 of the target" in page
+
+
+# ---- draws and claims ---------------------------------------------------------------------------------------
+
+
+def test_posterior_draws_are_saved_and_come_back(tmp_path: Path) -> None:
+    of = study()
+    rest = {"method": "m", "estimand": "ATE", "se_kind": "posterior sd", "n": {}, **of.measure()}
+    lead = Estimate.from_draws(np.linspace(0.1, 2.0, 50), **rest)
+    save(conclude(of, "bayes_impact", [lead], [PASSED]), "out", root=tmp_path)
+    found = load_result(tmp_path / "out" / "estimate.json")
+    assert found.lead.draws is not None and found.lead.draws == pytest.approx(lead.draws, rel=1e-8)
+    assert found.lead in found.estimates, "the brief marks which one leads"
+    assert "draws" not in (tmp_path / "out" / "estimate.json").read_text()
+
+
+def test_the_same_rules_for_each_prior() -> None:
+    """Target 1, level .9: one clear of it, one that holds zero, one clearly below."""
+    rows = [
+        estimate(2.0, 0.1, term="flat"),
+        estimate(0.1, 0.2, term="sceptical"),
+        estimate(-1.0, term="wrong"),
+    ]
+    table = claims(study(), rows, [PASSED])
+    assert table.verdicts == ("target met", "unclear", "wrong way")
+    assert "flat | +2" in str(table) and "<td" in table._repr_html_()
+    assert claims(study(), rows, [BROKEN]).verdicts == ("not readable",) * 3
+
+
+def test_a_small_number_of_no_shows_cannot_be_had_by_subtraction() -> None:
+    n = {"treated": 60, "attended": 56, "comparison": 60, "clusters": None, "observations": 120}
+    result = conclude(study(), "ab_test", [estimate(1.0, n=n)], [PASSED])
+    assert result.lead.n["attended"] is None and result.lead.n["treated"] == 60
+
+
+def test_what_an_effect_on_compliers_rests_on_is_said_once() -> None:
+    from ldlab.report import EstimateTable
+
+    rows = (estimate(1.0), estimate(1.5, estimand="CACE"), estimate(1.6, estimand="CACE"))
+    text = str(EstimateTable(estimates=rows))
+    assert text.count("through attendance alone") == 1

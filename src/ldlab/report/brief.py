@@ -244,7 +244,8 @@ class Brief(Saved):
                     else ["see the notebook’s page", ""]
                 )
                 role = "leads" if result.notebook == self.leading_notebook and estimate == result.lead else ""
-                rows.append([name, escape(estimate.method), escape(estimate.estimand), *size, role])
+                method = estimate.method + (f": {estimate.term}" if estimate.term else "")
+                rows.append([name, escape(method), escape(estimate.estimand), *size, role])
         table_html = table(
             ["notebook", "method", "estimand", "effect (standard error)", "interval", ""], rows
         )
