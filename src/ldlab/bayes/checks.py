@@ -33,8 +33,9 @@ def convergence_checks(posterior: Posterior) -> tuple[Check, ...]:
     """
     draws = posterior.idata["posterior"].to_dataset()
     size = f"{draws.sizes['chain']} chains of {draws.sizes['draw']:,} draws"
-    rhat = _extreme(az.rhat(draws), largest=True) if draws.sizes["chain"] > 1 else math.nan
-    ess = {kind: _extreme(az.ess(draws, method=kind), largest=False) for kind in ("bulk", "tail")}
+    with np.errstate(invalid="ignore", divide="ignore"):  # a chain that never moved has no R-hat: it fails
+        rhat = _extreme(az.rhat(draws), largest=True) if draws.sizes["chain"] > 1 else math.nan
+        ess = {kind: _extreme(az.ess(draws, method=kind), largest=False) for kind in ("bulk", "tail")}
     divergences = int(posterior.idata["sample_stats"]["diverging"].sum())
     bfmi = float(np.min(np.asarray(az.bfmi(np.asarray(posterior.idata["sample_stats"]["energy"].data)))))
     return (

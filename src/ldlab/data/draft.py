@@ -154,6 +154,8 @@ design:
 {start}  columns:
 {listed}
     covariates: [{covariates}]  # measured before training; take out what is not
+  # negative_controls:  # observational: what training cannot have changed
+  #   - {{column: minutes_last_year, label: minutes last year, kind: period}}
   # other_changes:
   #   - {{what: a new ticket form, when: 2025-03-03, who: everyone}}
 
@@ -170,6 +172,7 @@ agreement:
     - {{decision: stop, when: chance of gain, below: 0.8}}
     - {{decision: test further}}
   # too_early_before: 2026-01-01
+  # trim_propensity: {{below: 0.1, above: 0.9}}  # observational: who is too unlike the other group to be compared
 
 # costs:
 #   currency: EUR
@@ -177,7 +180,7 @@ agreement:
 #   items:
 #     - {{item: trainers, amount: 10000, per: program}}
 #     - {{item: licences, amount: 100, per: participant}}
-#   participant_hours: 8
+#   participant_hours: {{value: 8, low: 6, high: 10}}  # a 9-in-10 range; a plain number is known exactly
 #   loaded_hourly_rate: 45
 #   value_of_unit: {{amount: 50, low: 30, high: 70, owner: Finance}}  # one KPI unit, one participant, one year
 

@@ -54,6 +54,8 @@ def _shown(draws: np.ndarray, study: Study) -> np.ndarray:
 
 
 def _density(axes: Axes, draws: np.ndarray, **look: Any) -> None:
+    if np.ptp(draws) == 0:
+        return
     low, high = np.quantile(draws, [0.002, 0.998])
     sns.kdeplot(x=draws[(draws >= low) & (draws <= high)], ax=axes, cut=0.5, **look)
 
@@ -155,12 +157,14 @@ def posterior_predictive(statistics: Sequence[Replicated]) -> Figure:
         return finished(canvas, "posterior_predictive", title, f"{title}. In standard deviations: {listed}.")
 
 
-def diagnostics(posterior: Draws) -> Figure:
-    """ArviZ's trace of the effect: its density and its draws, chain by chain."""
+def diagnostics(posterior: Draws) -> Figure | None:
+    """ArviZ's trace of the effect: its density and its draws, chain by chain; None where chains cannot be compared."""
     import arviz as az
     from matplotlib import pyplot
 
     draws = posterior.idata["posterior"].to_dataset()["effect"]
+    if draws.sizes["chain"] < 2 or float(np.ptp(draws.values)) == 0:
+        return None
     rhat = float(az.rhat(draws.to_dataset())["effect"])
     title = f"The {draws.sizes['chain']} chains tell one story (R-hat {rhat:.3f})" if rhat <= 1.01 else (
         f"The {draws.sizes['chain']} chains disagree (R-hat {rhat:.3f})"
