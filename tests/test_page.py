@@ -15,7 +15,7 @@ from bs4 import BeautifulSoup
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from ldlab.batch.page import PageError, in_short, render
+from ldlab.batch.page import PageError, in_short, render, withheld
 from ldlab.estimate import Estimate
 
 QUESTION = "# Did the academy shorten resolution time?"
@@ -297,3 +297,13 @@ def test_in_short_leaves_out_what_is_missing() -> None:
     assert in_short({}) == ""
     assert in_short({"lead": {"value": 1}, "program": "x"}) == ""
     assert "<dt>Evidence</dt><dd>grade C</dd>" in in_short({"grade": "C"})
+
+
+def test_a_broken_result_shows_no_answer() -> None:
+    claim = {"verdict": "not readable", "sentence": "This result cannot be read."}
+    reason = withheld({"claim": claim})
+    assert reason == "Not shown. This result cannot be read."
+    text = soup(html("<p>effect 4.2</p>", "answer"), html("<p>checks</p>"), withheld=reason).get_text()
+    assert "4.2" not in text and reason in text and "checks" in text
+    assert withheld({"claim": claim | {"verdict": "unclear"}}) == withheld({}) == ""
+    assert "4.2" in soup(html("<p>effect 4.2</p>", "answer")).get_text()

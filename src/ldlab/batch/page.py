@@ -56,6 +56,7 @@ def render(
     kind: str = "",
     kicker: str = "",
     notice_html: str = "",
+    withheld: str = "",
 ) -> str:
     """Render an executed notebook as a page for readers.
 
@@ -78,6 +79,8 @@ def render(
         A line above the H1.
     notice_html
         Put behind the H1, before ``in_short_html``: that something went wrong.
+    withheld
+        Said in place of every output of a cell tagged ``answer``; empty: they are shown.
 
     Raises
     ------
@@ -85,7 +88,7 @@ def render(
         If a figure has no alternative text, the page has no H1 or two, a heading level is skipped, or something
         would be fetched from elsewhere.
     """
-    notebook = _with_alternative_text(notebook)
+    notebook = _with_alternative_text(_without_answers(notebook, withheld) if withheld else notebook)
     settings = {"title": title or "", "extra_css": extra_css, "nav": list(nav), "kind": kind}
     html, _ = _exporter().from_notebook_node(notebook, resources={"ldlab": settings})
     soup = BeautifulSoup(html, "html.parser")
@@ -122,6 +125,26 @@ def _exporter() -> HTMLExporter:
         extra_template_basedirs=[str(TEMPLATES)],
         exclude_anchor_links=True,
     )
+
+
+def withheld(result: Mapping[str, Any]) -> str:
+    """Why a page shows no answer, from an ``estimate.json``: a check broke the result; empty where none did."""
+    said = result.get("claim") or {}
+    return f"Not shown. {said.get('sentence', '')}" if said.get("verdict") == "not readable" else ""
+
+
+def _without_answers(notebook: NotebookNode, why: str) -> NotebookNode:
+    """A copy in which the outputs of cells tagged ``answer`` give way to the reason."""
+    said = NotebookNode(
+        output_type="display_data", metadata=NotebookNode(), data=NotebookNode({"text/plain": why})
+    )
+    cells = [
+        NotebookNode(cell | {"outputs": [said]})
+        if "answer" in cell.metadata.get("tags", []) and cell.get("outputs")
+        else cell
+        for cell in notebook.cells
+    ]
+    return NotebookNode(notebook | {"cells": cells})
 
 
 def _with_alternative_text(notebook: NotebookNode) -> NotebookNode:
