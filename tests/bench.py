@@ -9,6 +9,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
+
+from tests import bench_bayes
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "outputs" / "bench.json"
@@ -24,6 +27,14 @@ class Benchmark:
     subject: Action
     baseline: Action
     runs: int
+
+
+@dataclass(frozen=True)
+class Survey:
+    """More than two times: whatever figures one run of it gives."""
+
+    name: str
+    run: Callable[[], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -58,13 +69,17 @@ def command(*words: str) -> Action:
     return lambda: subprocess.run(words, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
 
 
-BENCHMARKS = [
+BENCHMARKS: list[Benchmark | Survey] = [
     Benchmark(
         "command-start",
         subject=command(str(Path(sys.executable).parent / "ldlab"), "--help"),
         baseline=command(sys.executable, "-c", "pass"),
         runs=10,
     ),
+    Survey("bayes-rows", bench_bayes.rows_or_sums),
+    Survey("bayes-ten-million", bench_bayes.ten_million_rows),
+    Survey("bayes-further-program", bench_bayes.further_program),
+    Survey("bayes-causalpy", bench_bayes.beside_causalpy),
 ]
 
 
@@ -88,6 +103,28 @@ def measure(benchmark: Benchmark, runs: int) -> Result:
     )
 
 
+def timed(benchmark: Benchmark, runs: int) -> dict[str, Any]:
+    """Time, print, and return what is stored."""
+    result = measure(benchmark, runs)
+    print(f"{result.name}, {result.runs} pairs: median (min to max)")
+    print(f"  subject  {result.subject.show('s')}")
+    print(f"  baseline {result.baseline.show('s')}")
+    print(f"  ratio    {result.ratio.show('x')}", flush=True)
+    return asdict(result)
+
+
+def surveyed(survey: Survey) -> dict[str, Any]:
+    """Run, print, and return what is stored."""
+    print(survey.name, flush=True)
+    figures = survey.run()
+    for name, value in figures.items():
+        parts = value.items() if isinstance(value, dict) else [("", value)]
+        for part, number in parts:
+            shown = f"{number:.3f}" if isinstance(number, float) else number
+            print(f"  {name} {part}  {shown}", flush=True)
+    return {"name": survey.name, "figures": figures}
+
+
 def main() -> None:
     names = [benchmark.name for benchmark in BENCHMARKS]
     parser = argparse.ArgumentParser(description="Time what should stay quick, each against its baseline.")
@@ -97,18 +134,16 @@ def main() -> None:
     if unknown := set(wanted.names) - set(names):
         parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are: {', '.join(names)}")
 
-    results = []
+    results: list[dict[str, Any]] = []
     for benchmark in BENCHMARKS:
         if wanted.names and benchmark.name not in wanted.names:
             continue
-        result = measure(benchmark, wanted.runs or benchmark.runs)
-        results.append(result)
-        print(f"{result.name}, {result.runs} pairs: median (min to max)")
-        print(f"  subject  {result.subject.show('s')}")
-        print(f"  baseline {result.baseline.show('s')}")
-        print(f"  ratio    {result.ratio.show('x')}")
+        if isinstance(benchmark, Survey):
+            results.append(surveyed(benchmark))
+        else:
+            results.append(timed(benchmark, wanted.runs or benchmark.runs))
     RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps([asdict(result) for result in results], indent=2) + "\n")
+    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
     print(f"Written to {RESULTS.relative_to(ROOT)}")
 
 

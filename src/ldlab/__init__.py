@@ -35,6 +35,7 @@ _NAMES = {
     "InputError": "program",
     "LdlabError": "program",
     "load_study": "data",
+    "load_cross_products": "data",
     "Estimate": "estimate",
     "Check": "estimate",
     "Claim": "estimate",

@@ -17,7 +17,7 @@ from ldlab.bayes.predictor import standardised
 from ldlab.bayes.priors import Priors, priors, priors_of
 from ldlab.bayes.units import Floats, Units, cross_products, units_of
 from ldlab.estimate import Estimate, Printed
-from ldlab.program import CrossProducts, Study
+from ldlab.program import CrossProducts, LdlabError, Study
 
 PRIOR_DRAWS = 4000
 
@@ -194,6 +194,11 @@ def _asked(
     study: Study | CrossProducts, prior: Priors | None
 ) -> tuple[Study | CrossProducts, Units | None, Priors]:
     if isinstance(study, CrossProducts):
+        if study.cluster is not None:
+            raise LdlabError(
+                "bayes: found clusters in cross-products; expected none, because random intercepts need the rows. Use "
+                "ldlab.load_study, or take columns.cluster out of the program file"
+            )
         return study, None, prior or priors(study)
     units = units_of(study)
     return units.study, units, prior or priors_of(units)

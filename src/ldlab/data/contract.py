@@ -11,6 +11,7 @@ from ldlab.data.panel import panel_frame
 from ldlab.data.read import source_name
 from ldlab.data.values import Faults, binary_arm, code_text, examples, numeric, unique
 from ldlab.program import Program, did_you_mean
+from ldlab.program.sections import Kpi
 
 MOST_LEVELS = 30
 CANONICAL = {
@@ -51,14 +52,14 @@ def checked_frame(
         With every breach that can be seen at once.
     """
     faults = Faults(source_name(program))
-    _columns_exist(raw, program, faults)
+    columns_exist(raw, program, faults)
     faults.stop_if_any()
     if raw.empty:
         faults.add("data", "no rows", "at least one row for each unit")
         faults.stop_if_any()
     columns = program.design.columns
     frame = pd.DataFrame({"unit": _identifiers(raw, columns.unit, faults)}, index=raw.index)
-    frame["outcome"] = _outcome(raw, program, frame, faults)
+    frame["outcome"] = outcome_of(raw, program, frame, faults)
     if columns.cluster is not None:
         frame["cluster"] = _clusters(raw, columns.cluster, faults)
     if columns.segment is not None:
@@ -78,7 +79,8 @@ def checked_frame(
     return frame, covariates, periods, left_out
 
 
-def _columns_exist(raw: pd.DataFrame, program: Program, faults: Faults) -> None:
+def columns_exist(raw: pd.DataFrame, program: Program, faults: Faults) -> None:
+    """Note every column that the program file names and the table does not have."""
     columns = program.design.columns
     named: list[tuple[str, str | None]] = [
         ("kpi.column", program.kpi.column),
@@ -102,10 +104,10 @@ def _identifiers(raw: pd.DataFrame, column: str, faults: Faults) -> pd.Series:
     missing = int(raw[column].isna().sum())
     if missing:
         faults.add(column, f"{missing} rows without a unit", "a unit in every row")
-    return _as_text(raw[column])
+    return as_text(raw[column])
 
 
-def _as_text(values: pd.Series) -> pd.Series:
+def as_text(values: pd.Series) -> pd.Series:
     """Identifiers as text; whole numbers without a decimal point."""
     if pd.api.types.is_float_dtype(values) and (values.dropna() % 1 == 0).all():
         values = values.astype("Int64")
@@ -123,10 +125,11 @@ def _clusters(raw: pd.DataFrame, column: str, faults: Faults) -> pd.Series:
             "at least two clusters",
             "Leave columns.cluster out if nothing is clustered.",
         )
-    return _as_text(raw[column])
+    return as_text(raw[column])
 
 
-def _outcome(raw: pd.DataFrame, program: Program, frame: pd.DataFrame, faults: Faults) -> pd.Series:
+def outcome_of(raw: pd.DataFrame, program: Program, frame: pd.DataFrame, faults: Faults) -> pd.Series:
+    """The KPI in effect units; a rate's parts are added to ``frame``."""
     kpi = program.kpi
     values = numeric(raw, kpi.column, faults)
     seen = values.dropna()
@@ -156,6 +159,12 @@ def _outcome(raw: pd.DataFrame, program: Program, frame: pd.DataFrame, faults: F
         )
     elif kpi.value_type == "duration" and (seen < 0).any():
         faults.add(kpi.column, f"{int((seen < 0).sum())} negative durations", "durations from 0 up")
+    outside = seen[
+        (seen < (-np.inf if kpi.lowest is None else kpi.lowest))
+        | (seen > (np.inf if kpi.highest is None else kpi.highest))
+    ]
+    if len(outside):
+        faults.add(kpi.column, f"values such as {examples(outside)}", f"values {_bounds(kpi)}")
     if kpi.scale == "log":
         if (seen <= 0).any():
             faults.add(
@@ -172,6 +181,13 @@ def _outcome(raw: pd.DataFrame, program: Program, frame: pd.DataFrame, faults: F
     if values.nunique() == 1:
         faults.add(kpi.column, f"the one value {seen.iloc[0]:g} in every row", "a KPI that varies")
     return values
+
+
+def _bounds(kpi: Kpi) -> str:
+    """'from 1 to 5', as kpi.lowest and kpi.highest say."""
+    low = "" if kpi.lowest is None else f"from {kpi.lowest:g} up"
+    high = "" if kpi.highest is None else f"up to {kpi.highest:g}"
+    return f"from {kpi.lowest:g} to {kpi.highest:g}" if low and high else low or high
 
 
 def _add_design_columns(raw: pd.DataFrame, frame: pd.DataFrame, program: Program, faults: Faults) -> None:

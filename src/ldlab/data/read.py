@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import re
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pandas as pd
@@ -50,7 +51,7 @@ def read_table(program: Program) -> tuple[pd.DataFrame, str]:
     source = str(program.data.source)
     name = source_name(program)
     frame = read_files(source, program.root, program.data.missing_values, name=name)
-    return frame, _files_sha256(_files(source, program.root, name))
+    return frame, files_sha256(_files(source, program.root, name))
 
 
 def read_files(
@@ -65,25 +66,76 @@ def read_files(
     """
     name = name or source
     files = _files(source, root, name)
-    suffix = next((s for s in reversed(files[0].suffixes) if s.lower() in READERS), "")
-    if not suffix:
-        raise _fault(name, f"a file ending in '{files[0].suffix}'", "one of " + ", ".join(READERS))
-    names, reader = [file.as_posix() for file in files], READERS[suffix.lower()]
+    sql, values = _reading(files, missing_values, name)
     with duckdb.connect() as connection:
         try:
-            if reader != "csv":
-                sql = f"SELECT * FROM read_{reader}($files, union_by_name = true)"
-                return connection.execute(sql, {"files": names}).df()
-            missing = list(dict.fromkeys(["", *missing_values]))
-            sql = (
-                "SELECT * FROM read_csv($files, sample_size = -1, union_by_name = true, nullstr = $missing, "
-                "dateformat = '%Y-%m-%d', timestampformat = '%Y-%m-%d %H:%M:%S')"
-            )
-            frame = connection.execute(sql, {"files": names, "missing": missing}).df()
-            _refuse_repeated_columns(files[0], frame, name)
-            return frame
+            frame = connection.execute(sql, values).df()
         except duckdb.Error as error:
-            raise _fault(name, _first_line(error, root), f"a readable {suffix.lstrip('.')} table") from None
+            raise _unreadable(error, files[0], root, name) from None
+    if _reader(files[0]) == "csv":
+        _refuse_repeated_columns(files[0], frame, name)
+    return frame
+
+
+def parquet_files(
+    program: Program, connection: duckdb.DuckDBPyConnection, folder: Path
+) -> tuple[list[Path], list[Path]]:
+    """A program's data as Parquet files that DuckDB can read again and again, and the files that the program names.
+
+    Parquet files are taken as they are; CSV, JSON lines and what a query returns are written to ``folder`` first.
+
+    Raises
+    ------
+    InputError
+        As :func:`read_table`.
+    """
+    name, root, written = source_name(program), program.root, folder / "rows.parquet"
+    if program.data.query is not None:
+        try:
+            sql = _one_select(program.data.query, root, name, connection)
+            connection.execute(f"COPY (\n{sql}\n) TO '{written.as_posix()}' (FORMAT parquet)")
+        except duckdb.Error as error:
+            raise _fault(name, first_line(error, root), "a SELECT that runs") from None
+        return [written], []
+    files = _files(str(program.data.source), root, name)
+    sql, values = _reading(files, program.data.missing_values, name)
+    try:
+        if _reader(files[0]) == "csv":
+            _refuse_repeated_columns(files[0], connection.execute(f"{sql} LIMIT 0", values).df(), name)
+        elif _reader(files[0]) == "parquet":
+            connection.execute(f"{sql} LIMIT 0", values)
+            return files, files
+        connection.execute(f"COPY ({sql}) TO '{written.as_posix()}' (FORMAT parquet)", values)
+    except duckdb.Error as error:
+        raise _unreadable(error, files[0], root, name) from None
+    return [written], files
+
+
+def _suffix(file: Path) -> str:
+    return next((suffix.lower() for suffix in reversed(file.suffixes) if suffix.lower() in READERS), "")
+
+
+def _reader(file: Path) -> str:
+    return READERS[_suffix(file)]
+
+
+def _reading(files: list[Path], missing_values: tuple[str, ...], name: str) -> tuple[str, dict[str, Any]]:
+    """The SELECT that reads the files, and its parameters."""
+    if not _suffix(files[0]):
+        raise _fault(name, f"a file ending in '{files[0].suffix}'", "one of " + ", ".join(READERS))
+    values: dict[str, Any] = {"files": [file.as_posix() for file in files]}
+    if _reader(files[0]) != "csv":
+        return f"SELECT * FROM read_{_reader(files[0])}($files, union_by_name = true)", values
+    values["missing"] = list(dict.fromkeys(["", *missing_values]))
+    sql = (
+        "SELECT * FROM read_csv($files, sample_size = -1, union_by_name = true, nullstr = $missing, "
+        "dateformat = '%Y-%m-%d', timestampformat = '%Y-%m-%d %H:%M:%S')"
+    )
+    return sql, values
+
+
+def _unreadable(error: Exception, file: Path, root: Path, name: str) -> InputError:
+    return _fault(name, first_line(error, root), f"a readable {_suffix(file).lstrip('.')} table")
 
 
 def _refuse_repeated_columns(file: Path, frame: pd.DataFrame, name: str) -> None:
@@ -126,27 +178,31 @@ def _files(source: str, root: Path, name: str) -> list[Path]:
 
 def _run_query(query: str, root: Path, name: str) -> pd.DataFrame:
     with duckdb.connect() as connection:
-        connection.execute("SET file_search_path = ?", [root.as_posix()])
         try:
-            statements = connection.extract_statements(query)
-            if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-                raise _fault(
-                    name,
-                    f"{len(statements)} statement(s), not one SELECT",
-                    "one SELECT",
-                    "Queries only read.",
-                )
-            return connection.execute(query).df()
+            return connection.execute(_one_select(query, root, name, connection)).df()
         except duckdb.Error as error:
-            raise _fault(name, _first_line(error, root), "a SELECT that runs") from None
+            raise _fault(name, first_line(error, root), "a SELECT that runs") from None
 
 
-def _first_line(error: Exception, root: Path) -> str:
+def _one_select(query: str, root: Path, name: str, connection: duckdb.DuckDBPyConnection) -> str:
+    """The query without its semicolon; ``connection`` then finds files from ``root``."""
+    connection.execute("SET file_search_path = ?", [root.as_posix()])
+    statements = connection.extract_statements(query)
+    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+        raise _fault(
+            name, f"{len(statements)} statement(s), not one SELECT", "one SELECT", "Queries only read."
+        )
+    return statements[0].query.strip().rstrip(";")
+
+
+def first_line(error: Exception, root: Path) -> str:
+    """What DuckDB says, without the paths of this machine."""
     text = str(error).splitlines()[0].replace(root.as_posix() + "/", "")
     return text if len(text) < 200 else text[:197] + "..."
 
 
-def _files_sha256(files: list[Path]) -> str:
+def files_sha256(files: list[Path]) -> str:
+    """Hash of the files' bytes, one after the other."""
     digest = hashlib.sha256()
     for file in files:
         with file.open("rb") as stream:

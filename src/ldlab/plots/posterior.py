@@ -127,8 +127,10 @@ class Replicated(Protocol):
     replicated: np.ndarray
 
 
-def posterior_predictive(statistics: Sequence[Replicated]) -> Figure:
-    """Where each statistic of the data lies among those of data sets that the model makes."""
+def posterior_predictive(statistics: Sequence[Replicated]) -> Figure | None:
+    """Where each statistic of the data lies among those of data sets that the model makes; None without any."""
+    if not statistics:
+        return None
     shown = list(statistics)[:MOST_ROWS]
     spreads = [max(float(s.replicated.std()), 1e-12) for s in shown]
     places = [

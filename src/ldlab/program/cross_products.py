@@ -117,7 +117,7 @@ def split_small(size: pd.DataFrame, minimum: int) -> tuple[list[str], list[str]]
     Examples
     --------
     >>> split_small(pd.DataFrame({0: [40, 30, 3], 1: [50, 30, 20]}, index=["a", "b", "c"]), 10)
-    (['a'], ['b', 'c'])
+    (['a'], ['c', 'b'])
     """
     smallest = size.min(axis=1).sort_values(kind="stable")
     hidden = [str(name) for name in smallest.index[smallest < minimum]]

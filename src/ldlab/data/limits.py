@@ -1,0 +1,85 @@
+"""What can be asked of the data as a whole: arms large enough to show, a target that can be reached, a base for a percentage."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from collections.abc import Mapping
+
+from ldlab.data.read import source_name
+from ldlab.data.values import Faults
+from ldlab.program import PERCENT_OF_BASELINE, CrossProducts, Program, Study
+
+ARMS = {1: "trained", 0: "comparison"}
+
+
+def arms_can_be_shown(units: Mapping[int, int], wanted: list[int], program: Program) -> None:
+    """Refuse a single arm and an arm too small to publish; ``units`` are those with a KPI in each arm."""
+    faults, minimum = Faults(source_name(program)), program.analysis.minimum_group_size
+    columns = program.design.columns
+    column = str(columns.start or columns.assignment or columns.treatment)
+    for arm in wanted:
+        count = int(units.get(arm, 0))
+        if count == 0:
+            faults.add(
+                column,
+                f"no {ARMS[arm]} {program.design.unit} with a KPI",
+                "units in both arms" if len(wanted) > 1 else "trained units",
+                "A program that reached everybody has no comparison group: use design before_after."
+                if arm == 0
+                else "",
+            )
+        elif count < minimum:
+            faults.add(
+                column,
+                f"fewer than {minimum} {ARMS[arm]} units with a KPI",
+                f"at least analysis.minimum_group_size = {minimum} in each arm",
+                "Smaller groups cannot be published.",
+            )
+    faults.stop_if_any()
+
+
+def percent_has_a_base(baseline: float, sd: float, units: int, program: Program) -> None:
+    """Refuse 'percent of baseline' where the baseline is not clearly above zero; ``sd`` of the KPI over ``units``."""
+    kpi, faults = program.kpi, Faults(source_name(program))
+    error = sd / math.sqrt(max(units / 2, 1))
+    in_percent = PERCENT_OF_BASELINE in (kpi.target.unit, kpi.smallest_effect_worth_having.unit)
+    if in_percent and kpi.scale != "log" and not baseline > 2 * error:
+        found = f"a baseline of {baseline:.3g} {kpi.unit}, not clearly above zero"
+        hint = f"Give target and smallest effect in {kpi.unit}."
+        faults.add("kpi.target", found, "a baseline that a percentage can refer to", hint)
+    faults.stop_if_any()
+
+
+def target_is_possible(study: Study | CrossProducts) -> None:
+    """Refuse a target that would take the KPI beyond what it can be."""
+    kpi, faults = study.program.kpi, Faults(source_name(study.program))
+    if kpi.scale == "log":
+        return
+    floor = 0.0 if kpi.value_type in ("binary", "count", "rate", "duration") else None
+    lowest = kpi.lowest if kpi.lowest is not None else floor
+    highest = kpi.highest if kpi.highest is not None else (100.0 if kpi.value_type == "binary" else None)
+    reached = study.baseline + study.target
+    if (lowest is not None and reached < lowest) or (highest is not None and reached > highest):
+        bounds = " and ".join(
+            f"at {word} {bound:g}"
+            for word, bound in (("least", lowest), ("most", highest))
+            if bound is not None
+        )
+        faults.add(
+            "kpi.target",
+            f"{kpi.target.value:g} {kpi.target.unit}, which from {study.baseline:.3g} leads to {reached:.3g}",
+            f"a target that the KPI can reach: it is {bounds}",
+        )
+    faults.stop_if_any()
+
+
+def too_early_can_be_told(cut_off: dt.date | int | None, program: Program) -> None:
+    """Refuse a day before which it is too early, where nothing says how far the data go."""
+    early, faults = program.agreement.too_early_before, Faults(source_name(program))
+    if early is None or type(early) is type(cut_off):
+        return
+    found = "no data.cut_off" if cut_off is None else f"data up to {cut_off}"
+    hint = "Give data.cut_off, the day up to which the data are complete."
+    faults.add("agreement.too_early_before", f"{early}, and {found}", "something to compare it with", hint)
+    faults.stop_if_any()
