@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -115,3 +117,18 @@ PANEL_DESIGN = {
     "period": "week",
     "columns": {"treatment": None, "period": "week", "start": "start"},
 }
+
+
+def ends(pid: int, *, within: float = 2.0) -> bool:
+    """Whether a process has ended in so many seconds; one that nobody has waited for yet has."""
+    deadline = time.monotonic() + within
+    while time.monotonic() < deadline:
+        try:
+            os.kill(pid, 0)
+            stat = Path(f"/proc/{pid}/stat")
+            if stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except ProcessLookupError:
+            return True
+        time.sleep(0.02)
+    return False

@@ -21,13 +21,14 @@ from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from ldlab import batch
-from ldlab.batch import job as walk
-from ldlab.batch import publish
-from ldlab.batch.progress import Event, line
-from ldlab.data import identifiers
+from ldlab.batch import failure, publish, store
+from ldlab.batch.jobs import Job
+from ldlab.batch.progress import Event, line, total
+from ldlab.batch.publish import About
+from ldlab.batch.record import Record
 from ldlab.disclosure import ID_VALUES, DisclosureError, Leak
 from ldlab.program import InputError, load_programs
-from tests.projects import agents, make_project, write_program, write_table
+from tests.projects import agents, ends, make_project, write_program, write_table
 
 PARAMETERS = 'program = "params/alpha.yaml"\noutput_dir = "outputs/alpha/x"'
 KERNELSPEC = {"name": "python3", "display_name": "Python 3"}
@@ -109,7 +110,7 @@ def test_all_faults_of_all_notebooks_are_told_before_anything_runs(tmp_path: Pat
     (project / "notebooks" / "bayes_impact.ipynb").write_text("{")
     write_notebook(project, "program_brief")
     with pytest.raises(InputError) as error:
-        batch.run(load_programs(root=project), ids_of=identifiers, root=project)
+        batch.run(root=project)
     assert [fault.file for fault in error.value.faults] == [
         "notebooks/ab_test.ipynb",
         "notebooks/bayes_impact.ipynb",
@@ -221,7 +222,7 @@ def folder(path: Path, text: str) -> Path:
 def test_a_swap_replaces_the_whole_folder(tmp_path: Path) -> None:
     final = folder(tmp_path / "alpha" / "ab_test", "old")
     (final / "left-over.png").touch()
-    publish.swap(folder(tmp_path / "staged", "new"), final)
+    store.swap(folder(tmp_path / "staged", "new"), final)
     assert [p.name for p in final.iterdir()] == ["report.html"]
     assert (final / "report.html").read_text() == "new"
     assert [p.name for p in final.parent.iterdir()] == ["ab_test"]
@@ -231,15 +232,14 @@ def test_an_interrupted_swap_is_finished_by_the_next_run(tmp_path: Path) -> None
     folder(tmp_path / "alpha" / ".old.ab_test", "old")  # the new folder never came
     folder(tmp_path / "alpha" / ".old.bayes_impact", "old")  # it came, and the old one was not deleted
     folder(tmp_path / "alpha" / "bayes_impact", "new")
-    folder(tmp_path / ".staging" / "999999999-dead", "partial")
-    folder(tmp_path / ".staging" / f"{os.getpid()}-alive", "partial")
-    publish.recover(tmp_path)
+    folder(tmp_path / ".staging" / "1-dead" / "alpha" / "ab_test", "partial")
+    Record("alpha", "ab_test", "1-dead", "running").write(
+        tmp_path / ".staging" / "1-dead" / "alpha" / "ab_test"
+    )
+    store.recover(tmp_path)
+    store.forget(tmp_path)
     texts = {p.relative_to(tmp_path).as_posix(): p.read_text() for p in tmp_path.rglob("report.html")}
-    assert texts == {
-        "alpha/ab_test/report.html": "old",
-        "alpha/bayes_impact/report.html": "new",
-        f".staging/{os.getpid()}-alive/report.html": "partial",
-    }
+    assert texts == {"alpha/ab_test/report.html": "old", "alpha/bayes_impact/report.html": "new"}
 
 
 def test_plain_lines() -> None:
@@ -249,6 +249,11 @@ def test_plain_lines() -> None:
         line(Event("a/ab_test", "failed", 3, "failed at cell 4: KeyError", 1, 2))
         == "a/ab_test: failed at cell 4: KeyError"
     )
+
+
+def test_the_total_says_how_long_it_will_take() -> None:
+    assert total(Event("a/ab_test", "started", 0, "", 0, 2), 61.2) == "0 of 2 done, 1:01"
+    assert total(Event("a/ab_test", "ok", 3, "", 1, 2, 125.0), 3) == "1 of 2 done, 0:03; about 2:05 left"
 
 
 # --- Whole runs -----------------------------------------------------------------------------------------------
@@ -295,14 +300,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     write_program(project, "beta", analysis={"notebooks": ["ab_test"]})
     for name in NAMES:
         write_notebook(project, name, *CELLS)
-    programs, events = load_programs(root=project), list[Event]()
+    events = list[Event]()
     (project / "behave.json").write_text(json.dumps(FIRST))
-    first = batch.run(programs, ids_of=identifiers, root=project, jobs=2, progress=events.append)
+    first = batch.run(root=project, jobs=2, progress=events.append)
     files = [p for p in (project / "outputs").rglob("*") if p.is_file()]
     kept = {p.relative_to(project / "outputs").as_posix(): p.read_bytes() for p in files}
     then = {name: data.decode() for name, data in kept.items() if not name.endswith(".png")}
     (project / "behave.json").write_text(json.dumps(SECOND))
-    second = batch.run(programs, ids_of=identifiers, root=project, jobs=2)
+    second = batch.run(root=project, jobs=2, force=True)
     return Runs(project, first, events, kept, then, second)
 
 
@@ -335,11 +340,23 @@ def test_what_is_published(runs: Runs) -> None:
     good = [f"alpha/{name}/" for name in ("ab_test", "bayes_impact", "program_brief")]
     failed = [f"beta/{name}.failed/" for name in ("ab_test", "program_brief")]
     assert public == {
-        *(folder + file for folder in good for file in ("estimate.json", "report.html", "report.ipynb")),
-        *(folder + file for folder in failed for file in ("error.json", "report.html", "report.ipynb")),
+        *(
+            folder + file
+            for folder in good
+            for file in ("estimate.json", "report.html", "report.ipynb", "run.json")
+        ),
+        *(
+            folder + file
+            for folder in failed
+            for file in ("error.json", "report.html", "report.ipynb", "run.json")
+        ),
         "index.html",
         "portfolio/estimate.json",
         "portfolio/report.ipynb",
+        "portfolio/run.json",
+        "run-log.jsonl",
+        ".lock",
+        ".programs.json",
     }
     assert not list((runs.outputs / ".staging").iterdir())
 
@@ -380,7 +397,7 @@ def test_the_page_of_an_analysis(runs: Runs) -> None:
 def test_an_error_of_someone_elses_is_kept_without_its_message(runs: Runs) -> None:
     error = json.loads(runs.then["beta/ab_test.failed/error.json"])
     assert error == {
-        "notebook": "ab_test", "program": "beta", "error_type": "KeyError", "cell": 4, "message": publish.WITHHELD,
+        "notebook": "ab_test", "program": "beta", "error_type": "KeyError", "cell": 4, "message": failure.WITHHELD,
         "status": "failed",
     }  # fmt: skip
     for file in ("error.json", "report.html", "report.ipynb"):
@@ -434,7 +451,7 @@ def test_a_failure_leaves_the_last_good_result_untouched(runs: Runs) -> None:
         "alpha/ab_test": "failed",
         "beta/ab_test": "ok",
         "alpha/program_brief": "ok",
-        "beta/program_brief": "failed",
+        "beta/program_brief": "killed",
         "portfolio": "failed",
     }
     for place in ("alpha/ab_test", "alpha/bayes_impact", "portfolio", "index.html"):
@@ -467,7 +484,8 @@ def test_a_success_clears_the_earlier_failure(runs: Runs) -> None:
 def test_a_dead_kernel_is_called_that(runs: Runs) -> None:
     error = json.loads((runs.outputs / "beta" / "program_brief.failed" / "error.json").read_text())
     assert (error["error_type"], error["cell"]) == ("DeadKernelError", 4)
-    assert "kernel died" in error["message"]
+    assert error["status"] == "killed"
+    assert error["message"].startswith("The kernel was killed from outside while this cell ran.")
 
 
 def test_a_page_that_shows_an_id_is_refused_and_its_copy_has_sources_only(runs: Runs) -> None:
@@ -502,12 +520,9 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from ldlab import batch
-from ldlab.data import identifiers
-from ldlab.program import load_programs
 
 if __name__ == "__main__":
-    root = Path(sys.argv[1])
-    batch.run(load_programs(root=root), ids_of=identifiers, root=root, jobs=1, notebooks=["ab_test"])
+    batch.run(root=Path(sys.argv[1]), jobs=1, notebooks=["ab_test"], cold="--cold" in sys.argv)
 """
 
 
@@ -550,8 +565,7 @@ def test_an_interrupt_ends_kernels_and_leaves_outputs_alone(tmp_path: Path) -> N
     assert (
         project / "kernel.deaf"
     ).read_text() == "True"  # else the interrupt before its end is complained of
-    with pytest.raises(ProcessLookupError):
-        os.kill(kernel, 0)
+    assert ends(kernel)
     assert (old / "report.html").read_text() == "old"
     assert [p.name for p in old.parent.iterdir()] == ["ab_test"]
 
@@ -561,14 +575,18 @@ def test_a_refusal_is_told_even_if_an_id_is_a_word_of_its_own_page(tmp_path: Pat
     write_table(project, agents())
     write_program(project, "alpha")
     write_notebook(project, "ab_test", *CELLS)
-    one = walk.Job("alpha", "ab_test", "params/alpha.yaml", project, project / "outputs", "1-x")
-    publish.make_room(one.outputs)
+    one = Job("alpha", "ab_test", "params/alpha.yaml", project, project / "outputs", "1-x")
+    store.make_room(one.outputs)
     error = DisclosureError([Leak("figures/page.png", ID_VALUES, 1)])
-    failure = walk._publish_failure(one, error, lambda program: frozenset({"page"}))
-    assert (failure.status, failure.message) == ("refused", str(error))  # for the console
+    what, private, shown = failure.of_exception(one, error)
+    record = Record("alpha", "ab_test", "1-x", "running")
+    said_to_console = failure.keep(
+        one, what, private, shown, record=record, about_of=lambda: About("Alpha", frozenset({"page"}), 10)
+    )
+    assert (said_to_console.status, said_to_console.message) == ("refused", str(error))
     said = json.loads((one.failed / "error.json").read_text())
-    assert (said["status"], said["message"]) == ("refused", publish.WITHHELD)
-    assert sorted(p.name for p in one.failed.iterdir()) == ["error.json", "report.html"]
+    assert (said["status"], said["message"]) == ("refused", failure.WITHHELD)
+    assert sorted(p.name for p in one.failed.iterdir()) == ["error.json", "report.html", "run.json"]
     assert "was refused by the disclosure gate" in (one.failed / "report.html").read_text()
 
 
@@ -580,7 +598,7 @@ def refusal_of_outputs(tmp_path: Path, spoil: Callable[[Path], object]) -> str:
         write_notebook(project, name, *CELLS)
     spoil(project / "outputs")
     with pytest.raises(InputError) as error:
-        batch.run(load_programs(root=project), ids_of=identifiers, root=project, jobs=1)
+        batch.run(root=project, jobs=1)
     (fault,) = error.value.faults
     assert (fault.file, fault.expected) == ("outputs", "a folder that can be written to")
     return fault.found

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -128,3 +130,28 @@ def test_new_refuses_names_that_leave_the_folder(project: Path, name: str) -> No
 def test_schema_is_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["schema"]) == 0
     assert json.loads(capsys.readouterr().out)["title"] == "ldlab program file"
+
+
+def test_run_checks_the_data_of_what_is_due_whatever_its_file_is_called(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_program(project, "one", id="two", kpi={"column": "minuts"})
+    assert main(["run", "two"]) == 2
+    said = capsys.readouterr().err
+    assert "params/one.yaml" in said and "Did you mean 'minutes'?" in said
+    assert not (project / "outputs").exists()
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "nan", "inf", "soon"])
+def test_a_timeout_is_seconds_above_zero(given: str) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["run", "--timeout", given])
+    assert stopped.value.code == 2
+
+
+def test_a_run_with_nothing_to_do_imports_nothing_heavy() -> None:
+    code = "import sys, ldlab.batch.runner, ldlab.batch.status, ldlab.cli; print([m for m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not [
+        name for name in ("pandas", "pydantic", "nbformat", "zmq", "duckdb") if f"'{name}'" in done.stdout
+    ]

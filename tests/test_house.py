@@ -29,8 +29,9 @@ MAY_IMPORT = {
     "observational": {"program", "estimate"},
     "plots": {"program", "estimate"},
     "report": {"program", "estimate"},
-    # The gate stands between an executed notebook and the outputs folder; "In short" reads an estimate.
-    "batch": {"program", "estimate", "report", "disclosure"},
+    # The gate stands between an executed notebook and the outputs folder, and needs the ids in the data; whether a
+    # result is current follows from the rows that a program's query returns; "In short" reads an estimate.
+    "batch": {"program", "estimate", "report", "disclosure", "data"},
 }
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 FILES = [REPOSITORY / name for name in subprocess.run(

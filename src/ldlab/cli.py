@@ -1,8 +1,9 @@
-"""The command ``ldlab``: run, check, schema, new."""
+"""The command ``ldlab``: run, status, open, check, schema, new."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,11 +21,20 @@ SOME_FAILED = 1
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0 fine, 1 a notebook failed, 2 bad input."""
     options = _parser().parse_args(arguments)
-    from ldlab.program import InputError, LdlabError
-
     try:
         return int(options.do(options))
-    except InputError as error:
+    except KeyboardInterrupt:
+        print("ldlab: stopped; what was finished is kept, ldlab run goes on from there.", file=sys.stderr)
+        return 130
+    except Exception as error:
+        return _refused(error)
+
+
+def _refused(error: Exception) -> int:
+    """Say what was wrong with the input; any other error is raised again."""
+    from ldlab.program import InputError, LdlabError
+
+    if isinstance(error, InputError):
         for fault in error.faults:
             print(fault, file=sys.stderr)
         count = len(error.faults)
@@ -33,12 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return BAD_INPUT
-    except LdlabError as error:
+    if isinstance(error, LdlabError):
         print(f"ldlab: {error}", file=sys.stderr)
         return BAD_INPUT
-    except KeyboardInterrupt:
-        print("ldlab: stopped; earlier outputs are untouched.", file=sys.stderr)
-        return 130
+    raise error
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -58,7 +66,39 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--notebook", action="append", metavar="NAME", help="only this notebook (may be repeated)"
     )
+    run.add_argument("--force", action="store_true", help="run also what is current")
+    run.add_argument(
+        "--timeout", type=_seconds, metavar="SECONDS", help="kill a notebook that executes longer than this"
+    )
+    run.add_argument(
+        "--cold",
+        action="store_true",
+        help="start every kernel afresh (default on Linux: forked, ready to go)",
+    )
+    run.add_argument(
+        "--dask", metavar="ADDRESS", help="run on the Dask cluster of this scheduler, such as tcp://host:8786"
+    )
+    run.add_argument(
+        "--upload", metavar="URL", help="copy finished folders there too (any URL that fsspec knows)"
+    )
     run.set_defaults(do=_run)
+
+    status = commands.add_parser(
+        "status", help="show which results are current, stale, failed or not there yet"
+    )
+    status.add_argument(
+        "programs", nargs="*", metavar="PROGRAM", help="id or file of a program (default: all)"
+    )
+    status.set_defaults(do=_status)
+
+    opened = commands.add_parser(
+        "open", help="copy a run to scratch/, to look into and change it in JupyterLab"
+    )
+    opened.add_argument("program", metavar="PROGRAM", help="id of a program, or 'portfolio'")
+    opened.add_argument(
+        "notebook", metavar="NOTEBOOK", nargs="?", default="portfolio", help="a notebook that was run for it"
+    )
+    opened.set_defaults(do=_open)
 
     check = commands.add_parser("check", help="check program files and their data, without running anything")
     check.add_argument(
@@ -84,6 +124,16 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"found '{text}', expected seconds above 0")
+    return seconds
+
+
 def _root(options: argparse.Namespace) -> Path:
     from ldlab.program import Fault, InputError, project_root
 
@@ -95,6 +145,16 @@ def _root(options: argparse.Namespace) -> Path:
             [Fault("command", None, "--project", f"'{options.project}'", "a folder that holds params/")]
         )
     return root
+
+
+def _quick_root(options: argparse.Namespace) -> Path:
+    """The project, found without importing what reads program files."""
+    if options.project is None and not os.environ.get("LDLAB_PROJECT"):
+        here = Path.cwd()
+        for folder in (here, *here.parents):
+            if (folder / "params").is_dir() and (folder / "notebooks").is_dir():
+                return folder
+    return _root(options)
 
 
 def _checked_programs(options: argparse.Namespace) -> list[Study]:
@@ -133,20 +193,52 @@ def _check(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     from ldlab.batch import run, shown
-    from ldlab.data import identifiers
 
-    programs = [study.program for study in _checked_programs(options)]
+    def check(programs: Sequence[str]) -> None:
+        _checked_programs(argparse.Namespace(**{**vars(options), "programs": programs}))
+
     with shown() as progress:
         summary = run(
-            programs,
-            ids_of=identifiers,
+            options.programs,
             notebooks=options.notebook,
             jobs=options.jobs,
-            root=_root(options),
+            root=_quick_root(options),
+            force=options.force,
+            timeout=options.timeout,
+            cold=options.cold,
+            cluster=options.dask,
+            check=check,
             progress=progress,
         )
     print(summary)
+    if options.upload:
+        from ldlab.batch import plan_of, send_all
+
+        copied = send_all(plan_of(options.programs, root=_quick_root(options)), options.upload)
+        print(f"{copied} finished folder{'' if copied == 1 else 's'} copied to {options.upload}")
     return 0 if summary.ok else SOME_FAILED
+
+
+def _status(options: argparse.Namespace) -> int:
+    from ldlab.batch import standings
+
+    found = standings(options.programs, root=_quick_root(options))
+    width = max(len(one.name) for one in found)
+    for one in found:
+        print(f"{one.name:<{width}}  {one.status:<9}  {one.why}".rstrip())
+    return 0
+
+
+def _open(options: argparse.Namespace) -> int:
+    from ldlab.batch import open_run
+
+    root = _root(options)
+    copy = open_run(options.program, options.notebook, root=root)
+    shown = copy.relative_to(Path.cwd()) if copy.is_relative_to(Path.cwd()) else copy
+    print(
+        f"{shown}: written. Run All gives the run's result again, beside the notebook.\nmake lab ARGS={shown}"
+    )
+    return 0
 
 
 def _schema(options: argparse.Namespace) -> int:

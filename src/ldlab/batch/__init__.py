@@ -1,24 +1,38 @@
 """Program files -> executed notebooks -> outputs.
 
-``run`` plans and schedules (``runner``), a worker process walks each job (``job``): the notebook's doors are
-checked (``notebook``), papermill executes it, the copy is cleaned, held at the disclosure gate and swapped in
-(``publish``) together with its page (``page``).
+``run`` (``runner``) runs what is due: the plan (``jobs``) less what is current (``status``, by the hashes of
+``inputs`` and the ``record`` of each run). A ``worker`` process walks each ``job``: the notebook's doors are checked
+(``notebook``), papermill executes it in a ``kernel`` (forked from the ``forkserver`` through the ``provisioner``, or
+``cold``), the copy is cleaned and held at the disclosure gate (``publish``, ``failure``), and swapped in (``store``)
+together with its ``page``. What is here is loaded when first used, so that a run with nothing to do ends quickly.
 """
 
-from ldlab.batch.job import BRIEF, PORTFOLIO, JobResult
-from ldlab.batch.notebook import check_doors
-from ldlab.batch.progress import Event, Progress, shown
-from ldlab.batch.runner import Summary, plan, run
+from __future__ import annotations
 
-__all__ = [
-    "BRIEF",
-    "PORTFOLIO",
-    "Event",
-    "JobResult",
-    "Progress",
-    "Summary",
-    "check_doors",
-    "plan",
-    "run",
-    "shown",
-]
+import importlib
+from typing import Any
+
+_NAMES = {
+    "BRIEF": "jobs",
+    "PORTFOLIO": "jobs",
+    "Event": "progress",
+    "JobResult": "job",
+    "Progress": "progress",
+    "Standing": "status",
+    "Summary": "summary",
+    "check_doors": "notebook",
+    "open_run": "scratch",
+    "plan": "jobs",
+    "plan_of": "status",
+    "run": "runner",
+    "shown": "progress",
+    "standings": "status",
+    "send_all": "upload",
+}
+__all__ = list(_NAMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NAMES:
+        return getattr(importlib.import_module(f"ldlab.batch.{_NAMES[name]}"), name)
+    raise AttributeError(f"module 'ldlab.batch' has no attribute '{name}'")

@@ -10,9 +10,10 @@ import ast
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ldlab.program import Fault, InputError
+if TYPE_CHECKING:
+    from ldlab.program import Fault
 
 PARAMETERS = ("output_dir", "program")
 TAG = "parameters"
@@ -43,6 +44,8 @@ def check_doors(*paths: Path, root: Path | None = None) -> None:
     """
     faults = [fault for path in paths for fault in _faults(path, _shown(path, root))]
     if faults:
+        from ldlab.program import InputError
+
         raise InputError(faults)
 
 
@@ -51,36 +54,38 @@ def _shown(path: Path, root: Path | None) -> str:
 
 
 def _faults(path: Path, shown: str) -> list[Fault]:
+    """The faults of one notebook."""
+    return [_fault(shown, *found) for found in _found(path)]
+
+
+def _fault(shown: str, field: str, found: str, expected: str, hint: str = "") -> Fault:
+    from ldlab.program import Fault
+
+    return Fault(shown, None, field, found, expected, hint)
+
+
+def _found(path: Path) -> list[tuple[str, ...]]:
+    """What is wrong with a notebook: field, found, expected, hint."""
     # Read as JSON: nbformat takes longer to import than all notebooks to check.
     try:
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         code = [cell for cell in cells if cell["cell_type"] == "code"]
     except FileNotFoundError:
-        return [Fault(shown, None, "notebook", "no such file", "a notebook")]
+        return [("notebook", "no such file", "a notebook")]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        found = f"a file that cannot be read ({type(error).__name__})"
-        return [Fault(shown, None, "notebook", found, "a notebook")]
+        return [("notebook", f"a file that cannot be read ({type(error).__name__})", "a notebook")]
     tagged = [cell for cell in code if TAG in tags(cell)]
     if len(tagged) != 1:
         found = "no code cell" if not tagged else f"{len(tagged)} code cells"
         hint = "Without it papermill reports the notebook's default program." if not tagged else ""
-        return [
-            Fault(shown, None, "parameters", f"{found} tagged '{TAG}'", f"one code cell tagged '{TAG}'", hint)
-        ]
-    faults = [Fault(shown, None, "parameters", found, _EXPECTED) for found in _wrong(_source(tagged[0]))]
+        return [("parameters", f"{found} tagged '{TAG}'", f"one code cell tagged '{TAG}'", hint)]
+    wrong: list[tuple[str, ...]] = [("parameters", found, _EXPECTED) for found in _wrong(_source(tagged[0]))]
     for number, cell in enumerate(code, start=1):
         again = sorted(set(PARAMETERS) & _overruled(_source(cell))) if TAG not in tags(cell) else []
         if again and INJECTED_TAG not in tags(cell):
-            faults.append(
-                Fault(
-                    shown,
-                    None,
-                    f"code cell {number}",
-                    f"{' and '.join(again)} set to a fixed text again",
-                    "the parameters assigned in the parameters cell only",
-                )
-            )
-    return faults
+            said = f"{' and '.join(again)} set to a fixed text again"
+            wrong.append((f"code cell {number}", said, "the parameters assigned in the parameters cell only"))
+    return wrong
 
 
 def _wrong(source: str) -> Iterable[str]:

@@ -8,15 +8,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-FINAL = ("ok", "failed", "refused")
+FINAL = ("ok", "current", "failed", "refused", "killed", "timed out")
 
 
 @dataclass(frozen=True)
 class Event:
     """Something that happened to a job.
 
-    ``stage`` is 'started', 'executing', 'rendering', 'ok', 'failed' or 'refused'; ``seconds`` count since its
-    start; ``done`` of ``total`` jobs are finished.
+    ``stage`` is 'started', 'executing', 'rendering', or how it ended: 'ok', 'current' (no need to run), 'failed',
+    'refused', 'killed', 'timed out'. ``seconds`` count since its start; ``done`` of ``total`` jobs are finished;
+    ``remaining`` is a guess of the seconds left, once there is something to guess from.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Event:
     text: str
     done: int
     total: int
+    remaining: float | None = None
 
 
 Progress = Callable[[Event], None]
@@ -32,8 +34,20 @@ Progress = Callable[[Event], None]
 
 def line(event: Event) -> str:
     """An event as one plain line."""
-    said = {"ok": f"ok {event.seconds:.1f} s", "failed": event.text, "refused": event.text}
-    return f"{event.name}: {said.get(event.stage, event.stage)}"
+    if event.stage == "ok":
+        return f"{event.name}: ok {event.seconds:.1f} s"
+    return f"{event.name}: {event.text or event.stage}"
+
+
+def total(event: Event, seconds: float) -> str:
+    """How far the batch is, in one line."""
+    text = f"{event.done} of {event.total} done, {_clock(seconds)}"
+    return text if event.remaining is None else f"{text}; about {_clock(event.remaining)} left"
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes}:{seconds:02d}"
 
 
 def print_lines(event: Event) -> None:
@@ -59,7 +73,7 @@ def shown() -> Iterator[Progress]:
     from rich.text import Text
 
     running: dict[str, tuple[str, float]] = {}
-    counts = [0, 0]
+    begun, last = time.monotonic(), [Event("", "", 0.0, "", 0, 0)]
 
     def table() -> Table:
         rows = Table(box=None, pad_edge=False)
@@ -68,14 +82,14 @@ def shown() -> Iterator[Progress]:
         for name, (stage, since) in running.items():
             program, _, notebook = name.rpartition("/")
             rows.add_row(program or "all", notebook, stage, f"{time.monotonic() - since:.0f}")
-        rows.caption = f"{counts[0]} of {counts[1]} done"
+        rows.caption = total(last[0], time.monotonic() - begun)
         return rows
 
     console = Console()
     with Live(get_renderable=table, console=console, refresh_per_second=4, transient=True):
 
         def follow(event: Event) -> None:
-            counts[:] = event.done, event.total
+            last[0] = event
             if event.stage in FINAL:
                 running.pop(event.name, None)
                 console.print(Text(line(event), style="" if event.stage == "ok" else "red"))

@@ -1,58 +1,51 @@
-"""From an executed notebook to published files: clean it, hold it at the gate, swap the folder in."""
+"""From an executed notebook to files that may be published: clean it, find its failure, hold it at the gate."""
 
 from __future__ import annotations
 
 import copy
+import csv
 import getpass
-import json
+import io
 import os
 import re
-import shutil
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from ldlab import disclosure
+from ldlab.batch.jobs import Job
 from ldlab.batch.notebook import INJECTED_TAG, TAG, tags
-from ldlab.program import Fault, InputError, LdlabError
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
-NOTEBOOK_FILE, PAGE_FILE, ERROR_FILE = "report.ipynb", "report.html", "error.json"
-STAGING, PRIVATE, ASIDE = ".staging", ".private", ".old."
+NOTEBOOK_FILE, PAGE_FILE = "report.ipynb", "report.html"
 PAPERMILL_TAG = "papermill-error-cell-tag"
-WITHHELD = (
-    "The message may quote data and is kept out of this page; it is in the private log of whoever ran it."
-)
-KERNEL_DIED = "The kernel died while this cell ran. A common cause is too little memory."
-_ANSI = re.compile("\x1b\\[[0-9;]*[A-Za-z]")
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{6,}")
 _HOMES = re.compile(r"(?<![\w.~-])(?:/home|/Users|[A-Za-z]:[\\/]+Users)[\\/]+[\w.-]+")
 
 
 @dataclass(frozen=True)
-class Failure:
-    """Why a job failed, in words that may be published.
+class About:
+    """What publication needs to know of a program: its rules and its ids."""
 
-    ``status`` is 'refused' where the disclosure gate held the files back. ``cell`` counts the notebook's code
-    cells from 1; None where no cell is to blame.
-    """
+    title: str
+    ids: frozenset[str]
+    minimum: int
+    unit_column: str = ""
+    unit: str = ""
 
-    notebook: str
-    program: str
-    error_type: str
-    cell: int | None
-    message: str
-    status: Literal["failed", "refused"] = "failed"
 
-    def __str__(self) -> str:
-        if self.status == "refused":
-            return f"was refused by the disclosure gate. {self.message}"
-        if self.cell:
-            return f"failed at cell {self.cell}: {self.error_type}"
-        return f"{self.error_type}: {self.message}"
+def relative(path: Path, root: Path) -> str:
+    """A path as a notebook is given it: relative to the project."""
+    return Path(os.path.relpath(path, root)).as_posix()
+
+
+def cleaned(job: Job, notebook: NotebookNode) -> NotebookNode:
+    """A job's notebook, fit for publication."""
+    final = "/".join(part for part in ("outputs", job.program, job.notebook) if part)
+    return clean(notebook, staging=relative(job.staged, job.root), final=final, root=job.root)
 
 
 def clean(notebook: NotebookNode, *, staging: str, final: str, root: Path) -> NotebookNode:
@@ -152,51 +145,6 @@ def _rewritten(value: Any, pairs: list[tuple[re.Pattern[str], str]]) -> Any:
     return value
 
 
-def own_errors() -> set[str]:
-    """Names of ldlab's own exceptions, whose messages are written for readers and quote no row of data."""
-    names, classes = {disclosure.DisclosureError.__name__}, [LdlabError, InputError]
-    while classes:
-        one = classes.pop()
-        names.add(one.__name__)
-        classes.extend(one.__subclasses__())
-    return names
-
-
-def find_failure(notebook: NotebookNode, program: str, name: str) -> tuple[Failure, str]:
-    """The failure that an executed notebook shows, and its private traceback.
-
-    Without an error output the kernel died: in the last cell that papermill started, for its own status
-    says 'completed' of cells that never ran.
-    """
-    code = [c for c in notebook.cells if c.cell_type == "code" and PAPERMILL_TAG not in tags(c)]
-    code = [c for c in code if INJECTED_TAG not in tags(c)]
-    last = None
-    for number, cell in enumerate(code, start=1):
-        if cell.metadata.get("papermill", {}).get("start_time"):
-            last = number
-        for output in cell.outputs:
-            if output.output_type == "error":
-                own = output.ename in own_errors()
-                message = _ANSI.sub("", output.evalue) if own else WITHHELD
-                private = (
-                    _ANSI.sub("", "\n".join(output.traceback)) + f"\n\n{output.ename}: {output.evalue}\n"
-                )
-                return Failure(name, program, output.ename, number, message), private
-    return Failure(
-        name, program, "DeadKernelError", last, KERNEL_DIED
-    ), "The kernel died; there is no traceback.\n"
-
-
-def without_tracebacks(notebook: NotebookNode, failure: Failure) -> NotebookNode:
-    """A copy whose error outputs say type and publishable message only."""
-    notebook = copy.deepcopy(notebook)
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            if output.output_type == "error":
-                output.evalue, output.traceback = failure.message, []
-    return notebook
-
-
 def without_outputs(notebook: NotebookNode) -> NotebookNode:
     """A copy with sources only."""
     notebook = copy.deepcopy(notebook)
@@ -218,13 +166,6 @@ def write_notebook(notebook: NotebookNode, path: Path) -> None:
     import nbformat
 
     path.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
-
-
-def write_failure(failure: Failure, path: Path) -> None:
-    """Write an ``error.json``."""
-    path.write_text(
-        json.dumps(asdict(failure), indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
 
 
 def gate(
@@ -254,89 +195,41 @@ def gate(
     )
 
 
-def swap(staged: Path, final: Path) -> None:
-    """Put a finished folder in the place of the old one: two renames, so that no reader sees a mixture."""
-    final.parent.mkdir(parents=True, exist_ok=True)
-    aside = final.with_name(ASIDE + final.name)
-    _restore(aside)
-    if final.exists():
-        final.rename(aside)
-    staged.rename(final)
-    shutil.rmtree(aside, ignore_errors=True)
+def gate_job(folder: Path, job: Job, about: About) -> None:
+    """Hold a job's finished files at the gate."""
+    gate(
+        folder,
+        ids=about.ids,
+        minimum=about.minimum,
+        root=job.root,
+        unit_column=about.unit_column,
+        unit=about.unit,
+    )
 
 
-def _restore(aside: Path) -> None:
-    """Finish a swap that was interrupted: the old folder comes back if no new one took its place."""
-    final = aside.with_name(aside.name.removeprefix(ASIDE))
-    if not aside.exists():
-        return
-    if final.exists():
-        shutil.rmtree(aside)
-    else:
-        aside.rename(final)
+def defuse(folder: Path) -> None:
+    """Make every CSV in a folder safe to open in a spreadsheet: a cell that would be a formula becomes a text.
 
-
-def make_room(outputs: Path) -> None:
-    """Make the output folder ready for a run, or refuse before anything runs.
-
-    Raises
-    ------
-    InputError
-        If it is a file, or may not be written to.
+    A cell that starts with ``= + - @``, a tab or a carriage return and is no number gets an apostrophe in front
+    (OWASP, CSV Injection).
     """
+    for path in [*folder.rglob("*.csv"), *folder.rglob("*.tsv")]:
+        delimiter = "\t" if path.suffix == ".tsv" else ","
+        text = path.read_text(encoding="utf-8")
+        rows = [
+            [_as_text(cell) for cell in row] for row in csv.reader(io.StringIO(text), delimiter=delimiter)
+        ]
+        stream = io.StringIO()
+        csv.writer(stream, delimiter=delimiter, lineterminator="\n").writerows(rows)
+        if stream.getvalue() != text:
+            path.write_text(stream.getvalue(), encoding="utf-8")
+
+
+def _as_text(cell: str) -> str:
+    if not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return cell
     try:
-        outputs.mkdir(parents=True, exist_ok=True)
-        if not os.access(outputs, os.W_OK | os.X_OK):
-            raise PermissionError
-        recover(outputs)
-        (outputs / STAGING).mkdir(mode=0o700, exist_ok=True)
-    except OSError as error:
-        if isinstance(error, FileExistsError | NotADirectoryError):
-            found = "a file in the place of a folder"
-        elif isinstance(error, PermissionError):
-            found = "a folder that this user may not write to"
-        else:
-            found = f"a folder that cannot be written to ({error.strerror or type(error).__name__})"
-        raise InputError(
-            [Fault(outputs.name, None, "folder", found, "a folder that can be written to")]
-        ) from error
-
-
-def recover(outputs: Path) -> None:
-    """Finish interrupted swaps, and clear the staging folders of runs that are no more."""
-    for aside in [*outputs.glob(f"{ASIDE}*"), *outputs.glob(f"*/{ASIDE}*")]:
-        _restore(aside)
-    for run in (outputs / STAGING).glob("*"):
-        pid = run.name.partition("-")[0]
-        if not (pid.isdigit() and _is_alive(int(pid))):
-            shutil.rmtree(run, ignore_errors=True)
-
-
-def _is_alive(pid: int) -> bool:
-    if os.name == "nt":  # there os.kill would end the process
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
-def write_private(outputs: Path, program: str, name: str, text: str) -> None:
-    """Keep a traceback, which may quote rows of data, for the eyes of this user only."""
-    folder = outputs / PRIVATE / program
-    for part in (outputs / PRIVATE, folder):
-        part.mkdir(mode=0o700, exist_ok=True)
-        part.chmod(0o700)
-    path = folder / f"{name}.txt"
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)
-
-
-def forget_failure(outputs: Path, program: str, name: str, failed: Path) -> None:
-    """After a success: the failed copy and its private traceback go."""
-    shutil.rmtree(failed, ignore_errors=True)
-    (outputs / PRIVATE / program / f"{name}.txt").unlink(missing_ok=True)
+        float(cell)
+    except ValueError:
+        return "'" + cell
+    return cell

@@ -1,106 +1,76 @@
-"""The batch: which notebooks for which programs, in which order, in which process."""
+"""The batch: which jobs are due, in which order, in which process."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import re
-import shutil
 import signal
-import sys
+import threading
 import time
-import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from multiprocessing import resource_tracker
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from pathlib import Path
+from typing import Literal
 
-from ldlab.batch import publish
-from ldlab.batch.job import BRIEF, PORTFOLIO, IdsOf, Job, JobResult, run_job
+from ldlab.batch import store
+from ldlab.batch.inputs import Inputs, Known, known_programs, select
+from ldlab.batch.jobs import BRIEF, PORTFOLIO, Job, plan
+from ldlab.batch.ledger import Ledger
 from ldlab.batch.notebook import check_doors
-from ldlab.batch.progress import Event, Progress
-from ldlab.batch.publish import Failure
-from ldlab.program import Fault, InputError, Program, did_you_mean, load_program, program_files, project_root
+from ldlab.batch.progress import Progress
+from ldlab.batch.record import Record
+from ldlab.batch.status import due, unfinished
+from ldlab.batch.summary import Summary
+from ldlab.batch.worker import ForkServer, Worker, Workers, can_fork, uses_models
 
-# The slowest first, so that no long job is left alone at the end.
-SLOWEST_FIRST = ("bayes_impact", "diff_in_diff", "ab_test")
-STOP_SECONDS = 2.0
-_GIVES_ID = re.compile(r"""^["']?id["']?\s*:""", re.MULTILINE)
-_ENVIRONMENT = {
-    "OPENBLAS_NUM_THREADS": "1",
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-}
-
-
-@dataclass(frozen=True)
-class Summary:
-    """How a batch ended: one result for each job, in the order they were planned."""
-
-    results: tuple[JobResult, ...]
-    seconds: float
-
-    @property
-    def ok(self) -> bool:
-        """Whether every job was published."""
-        return all(result.status == "ok" for result in self.results)
-
-    @property
-    def failures(self) -> tuple[JobResult, ...]:
-        """The jobs that were not."""
-        return tuple(result for result in self.results if result.status != "ok")
-
-    def __str__(self) -> str:
-        """What was published, where the time went, what failed, and what the gate could not search for."""
-        slowest = max(self.results, key=lambda result: result.seconds)
-        execute, render = (
-            sum(getattr(r, f"seconds_{part}") for r in self.results) for part in ("execute", "render")
-        )
-        lines = [
-            f"{len(self.results) - len(self.failures)} of {len(self.results)} published in {self.seconds:.0f} s "
-            f"(summed over processes: executing {execute:.0f} s, rendering {render:.0f} s; "
-            f"slowest: {slowest.name}, {slowest.seconds:.0f} s)"
-        ]
-        lines += [f"{result.status}: {result.name}: {result.error}" for result in self.failures]
-        short = {r.program: r.ids_not_searched for r in self.results if r.program and r.ids_not_searched}
-        lines += [
-            f"{program}: {count:,} ids are too short to be told from counts and words; pages were not searched for them"
-            for program, count in short.items()
-        ]
-        return "\n".join(lines)
+# What a worker may take beyond a notebook's own limit, to render and to publish, before it is taken for stuck.
+GRACE_SECONDS = 120.0
+# So many programs with models before one process compiles for all: it compiles more than each of them needs.
+WORTH_COMPILING = 3
+# Which standard model (ldlab.bayes.warm) a kind of KPI gets; gaussian, if it is not named.
+FAMILIES = {"binary": "binary", "count": "count", "rate": "count"}
 
 
 def run(
-    programs: Sequence[Program],
+    programs: Sequence[str] | None = None,
     *,
-    ids_of: IdsOf,
+    root: Path,
+    outputs: Path | None = None,
     notebooks: Iterable[str] | None = None,
     jobs: int | None = None,
-    outputs: Path | None = None,
-    root: Path | None = None,
+    force: bool = False,
+    timeout: float | None = None,
+    cold: bool = False,
+    cluster: str | None = None,
+    check: Callable[[Sequence[str]], object] | None = None,
     progress: Progress | None = None,
 ) -> Summary:
-    """Run notebooks for programs, several at a time; one that fails never stops the others.
+    """Run the notebooks whose results are not current, several at a time; one that fails never stops the others.
 
     Each program's brief runs as soon as its analyses have ended, the portfolio when everything else has.
 
     Parameters
     ----------
     programs
-        The programs, read and checked.
-    ids_of
-        Gives a program's identifiers, which no published file may hold. A function of a module: it is sent to
-        the worker processes by name.
+        Ids; default: all of the project's.
+    root, outputs
+        The project, and where results go; default: ``outputs/`` in the project.
     notebooks
         Only these; what is made from their results (brief, portfolio) runs after them. Default: all.
     jobs
         How many at a time; default: one for each processor.
-    outputs, root
-        Default: ``outputs/`` in the project, and the project of the working folder.
+    force
+        Run also what is current.
+    timeout
+        Seconds that a notebook may execute; it is killed after that.
+    cold
+        Start every kernel afresh, rather than fork it from a process that has everything imported.
+    cluster
+        Address of a Dask scheduler whose workers run the jobs, instead of processes of this machine.
+    check
+        Given the files of the programs that will run, before anything does; raises to stop.
     progress
         Told every :class:`Event`.
 
@@ -112,222 +82,180 @@ def run(
     Raises
     ------
     InputError
-        Before anything runs: a notebook that is missing or has no proper parameters cell, or that nobody runs;
-        an output folder that cannot be written to.
+        Before anything runs: a program file with a fault; a notebook that is missing or has no proper
+        parameters cell, or that nobody runs; an output folder that cannot be written to.
+    LdlabError
+        If another batch holds the outputs folder.
     """
     begun = time.perf_counter()
-    root = (root or project_root()).resolve()
+    root = root.resolve()
     outputs = (outputs or root / "outputs").resolve()
-    planned = plan(programs, root=root, outputs=outputs, notebooks=notebooks)
+    known = known_programs(root, outputs / store.PROGRAMS_FILE)
+    planned = plan(select(known, programs), root=root, outputs=outputs, notebooks=notebooks, timeout=timeout)
     names = sorted({job.notebook for job in planned})
     check_doors(*(root / "notebooks" / f"{name}.ipynb" for name in names), root=root)
-    publish.make_room(outputs)
-    batch = _Batch(planned, ids_of, max(1, jobs or os.cpu_count() or 1), progress or (lambda event: None))
-    try:
-        results = batch.run()
-    finally:
-        shutil.rmtree(outputs / publish.STAGING / planned[0].run, ignore_errors=True)
-    return Summary(tuple(results[job] for job in planned), time.perf_counter() - begun)
-
-
-def plan(
-    programs: Sequence[Program], *, root: Path, outputs: Path, notebooks: Iterable[str] | None = None
-) -> list[Job]:
-    """The jobs of a batch: analyses, slowest first; then briefs; then the portfolio.
-
-    Raises
-    ------
-    InputError
-        If a wanted notebook is run by none of the programs.
-    """
-    wanted = None if notebooks is None else set(notebooks)
-    known = {BRIEF, PORTFOLIO, *(name for program in programs for name in program.notebooks)}
-    if wanted is not None and (wanted - known or not wanted):
-        unknown = [
-            Fault(
-                "--notebook",
-                None,
-                "notebook",
-                f"'{name}'",
-                "a notebook that these programs run",
-                did_you_mean(name, sorted(known)),
-            )
-            for name in sorted(wanted - known)
-        ]
-        raise InputError(unknown or [Fault("--notebook", None, "notebook", "no name", "a notebook")])
-    run_id = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    files = {program.id: _program_file(program, root) for program in programs}
-
-    def job(program: str, notebook: str) -> Job:
-        return Job(program, notebook, files.get(program, "params"), root, outputs, run_id)
-
-    analyses = [
-        job(program.id, name)
-        for program in programs
-        for name in program.notebooks
-        if wanted is None or name in wanted
-    ]
-    order = {name: place for place, name in enumerate(SLOWEST_FIRST)}
-    analyses.sort(key=lambda one: order.get(one.notebook, len(order)))
-    touched = {one.program for one in analyses}
-    all_briefs = wanted is None or BRIEF in wanted
-    briefs = [job(program.id, BRIEF) for program in programs if all_briefs or program.id in touched]
-    return [*analyses, *briefs, job("", PORTFOLIO)]
-
-
-def _program_file(program: Program, root: Path) -> str:
-    """The program's file, relative to the project: the one with its name, or the one that gives its id."""
-    own = root / "params" / f"{program.id}.yaml"
-    if own.is_file() and not _GIVES_ID.search(own.read_text(encoding="utf-8")):
-        return own.relative_to(root).as_posix()
-    for path in program_files(root):
+    wanted = due(planned, Inputs(known, root), force=force)
+    if not wanted:
+        return Summary((), len(planned), time.perf_counter() - begun)
+    if check is not None:
+        check(_files_of(wanted))
+    store.make_room(outputs)
+    with store.alone(outputs), _stopping_on_sigterm():
+        _tidy(outputs, planned[0].run)
+        wanted = due(planned, Inputs(known, root), force=force) or wanted
+        run_id = planned[0].run
+        _queue(wanted, len(planned))
+        ledger = Ledger(wanted, known, progress or (lambda event: None), force=force)
         try:
-            if load_program(path, root).id == program.id:
-                return path.relative_to(root).as_posix()
-        except InputError:
-            continue
-    raise InputError(
-        [Fault(program.id, None, "program file", "none in params/", f"params/{program.id}.yaml")]
-    )
-
-
-@dataclass(eq=False)
-class _Worker:
-    """A process that runs one job at a time, and our end of the pipe to it."""
-
-    process: multiprocessing.process.BaseProcess
-    connection: Connection
-    job: Job | None = None
-    since: float = 0.0
-
-    @classmethod
-    def start(cls, ids_of: IdsOf) -> _Worker:
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(theirs, ids_of), daemon=True)
-        with _without_interrupts():
-            process.start()
-        theirs.close()
-        return cls(process, ours)
-
-    def give(self, job: Job) -> None:
-        self.job, self.since = job, time.perf_counter()
-        self.connection.send(job)
-
-
-@dataclass
-class _Batch:
-    planned: list[Job]
-    ids_of: IdsOf
-    limit: int
-    progress: Progress
-    results: dict[Job, JobResult] = field(default_factory=dict)
-    workers: list[_Worker] = field(default_factory=list)
-    analyses_left: Counter[str] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.analyses_left = Counter(
-            job.program for job in self.planned if job.notebook not in (BRIEF, PORTFOLIO)
-        )
-
-    def run(self) -> dict[Job, JobResult]:
-        """Keep every worker busy until nothing waits. On an interrupt, workers and kernels end at once."""
-        waiting = list(self.planned)
-        try:
-            while waiting or self._busy():
-                for job in [job for job in waiting if self._is_ready(job)][: self.limit - len(self._busy())]:
-                    waiting.remove(job)
-                    self._begin(job)
-                ready = wait([worker.connection for worker in self._busy()])
-                for worker in [worker for worker in self._busy() if worker.connection in ready]:
-                    self._hear(worker)
+            _work(ledger, jobs=max(1, jobs or os.cpu_count() or 1), cold=cold, cluster=cluster)
+        except BaseException as error:
+            store.log(outputs, run_id, event="stopped", why=type(error).__name__)
+            raise
         finally:
-            _stop(self.workers)
-        return self.results
-
-    def _busy(self) -> list[_Worker]:
-        return [worker for worker in self.workers if worker.job is not None]
-
-    def _is_ready(self, job: Job) -> bool:
-        """A brief waits for its program's analyses, the portfolio for everything."""
-        if job.notebook == PORTFOLIO:
-            return len(self.results) == len(self.planned) - 1
-        return job.notebook != BRIEF or not self.analyses_left[job.program]
-
-    def _begin(self, job: Job) -> None:
-        idle = [worker for worker in self.workers if worker.job is None]
-        if not idle:
-            idle = [_Worker.start(self.ids_of)]
-            self.workers += idle
-        idle[0].give(job)
-        self._tell(job, "started", 0.0)
-
-    def _hear(self, worker: _Worker) -> None:
-        assert worker.job is not None
-        job, seconds = worker.job, time.perf_counter() - worker.since
-        try:
-            message = worker.connection.recv()
-        except (EOFError, OSError):
-            self.workers.remove(worker)
-            _stop([worker])
-            text = "The process that ran the notebook died. A common cause is too little memory."
-            failure = Failure(job.notebook, job.program, "WorkerDied", None, text)
-            message = JobResult(job.program, job.notebook, "failed", seconds, failure=failure)
-        if isinstance(message, str):
-            self._tell(job, message, seconds)
-            return
-        worker.job = None
-        self.results[job] = message
-        self.analyses_left[job.program] -= job.notebook not in (BRIEF, PORTFOLIO)
-        self._tell(job, message.status, seconds, message.error)
-
-    def _tell(self, job: Job, stage: str, seconds: float, text: str = "") -> None:
-        self.progress(Event(job.name, stage, seconds, text, len(self.results), len(self.planned)))
+            store.forget_run(outputs, run_id)
+        results = ledger.results
+        done, current = tuple(results[job] for job in wanted), len(planned) - len(wanted)
+        summary = Summary(done, current, time.perf_counter() - begun)
+        store.log(
+            outputs, run_id, event="ended", seconds=round(summary.seconds, 1), failed=len(summary.failures)
+        )
+        return summary
 
 
-def _stop(workers: Iterable[_Worker]) -> None:
-    """End the processes; each takes its kernel with it."""
-    workers = list(workers)
-    for worker in workers:
-        worker.connection.close()
-        worker.process.terminate()
-    for worker in workers:
-        worker.process.join(STOP_SECONDS)
-        if worker.process.is_alive():
-            worker.process.kill()
-            worker.process.join()
+def _work(ledger: Ledger, *, jobs: int, cold: bool, cluster: str | None) -> None:
+    """Do what the ledger holds, here or on a cluster."""
+    families = _families(ledger.planned, ledger.known)
+    if cluster is not None:
+        from ldlab.batch.cluster import connected, run_all
+
+        with connected(cluster) as client:
+            run_all(client, ledger, families)
+        return
+    server = None if cold or not can_fork() else ForkServer(ledger.planned[0].run, families)
+    if server is not None:  # what needs no compiled models goes first, while they are compiled
+        ledger.waiting.sort(key=lambda job: job.notebook not in (BRIEF, PORTFOLIO) and uses_models(job))
+    workers, ledger.limit = Workers(jobs, server), jobs
+    try:
+        _Local(workers, ledger).run()
+    finally:
+        workers.stop()
+
+
+def _files_of(jobs: Iterable[Job]) -> list[str]:
+    return list(dict.fromkeys(job.program_file for job in jobs if job.program))
+
+
+def _tidy(outputs: Path, run: str) -> None:
+    """Finish what a killed batch left, and write down what it was doing."""
+    store.recover(outputs)
+    for record in unfinished(outputs):
+        if record.status == "running":
+            store.log(
+                outputs, record.run, program=record.program, notebook=record.notebook, status="killed",
+                worker=f"{record.host}:{record.pid}", found_by=run,
+            )  # fmt: skip
+    store.forget(outputs)
 
 
 @contextmanager
-def _without_interrupts() -> Iterator[None]:
-    """A process started here never hears an interrupt, nor does its kernel; we hear it afterwards.
-
-    Kernels would answer the interrupt that comes before their end with an error on standard error.
-    """
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
+def _stopping_on_sigterm() -> Iterator[None]:
+    """A request to end is an interrupt."""
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
-    resource_tracker.ensure_running()  # its own start would let interrupts through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGTERM, before)
 
 
-def _serve(connection: Connection, ids_of: IdsOf) -> None:
-    """A worker process: run jobs until the other end closes."""
-    # The parent decides on an interrupt; its SIGTERM unwinds the stack, which ends the kernel.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    os.environ.update(_ENVIRONMENT)
-    while True:
+def _queue(wanted: Sequence[Job], planned: int) -> None:
+    """Make each job's folder, and note that it waits."""
+    first = wanted[0]
+    try:
+        for job in wanted:
+            job.folder.mkdir(parents=True, exist_ok=True)
+            Record(job.program, job.notebook, job.run, "queued").write(job.folder)
+    except OSError as error:
+        store.forget_run(first.outputs, first.run)
+        raise store.cannot_write(first.outputs, error) from error
+    store.log(first.outputs, first.run, event="begun", jobs=len(wanted), current=planned - len(wanted))
+
+
+def _families(jobs: Iterable[Job], known: Iterable[Known]) -> list[str]:
+    """The families of the standard models that these jobs sample from; for a few jobs it is quicker without."""
+    of_models = {job.program for job in jobs if uses_models(job)}
+    if len(of_models) < WORTH_COMPILING:
+        return []
+    return sorted(
+        {FAMILIES.get(program.value_type, "gaussian") for program in known if program.id in of_models}
+    )
+
+
+@dataclass
+class _Local:
+    """The processes of this machine, at work on a ledger."""
+
+    workers: Workers
+    ledger: Ledger
+    lost: Counter[Job] = field(default_factory=Counter)
+
+    def run(self) -> None:
+        """Keep every worker busy until nothing waits."""
+        while True:
+            while len(self.workers.busy()) < self.workers.limit and (job := self.ledger.next()) is not None:
+                self.workers.idle().give(job)
+            busy = self.workers.busy()
+            if not busy:
+                return
+            ready = wait([worker.connection for worker in busy], timeout=self._patience())
+            for worker in [worker for worker in busy if worker.connection in ready]:
+                self._hear(worker)
+            for worker in [worker for worker in self.workers.busy() if self._is_stuck(worker)]:
+                self._lost(worker, "It did not come to an end after its notebook had.", "timed out")
+
+    def _hear(self, worker: Worker) -> None:
+        assert worker.job is not None
         try:
-            job: Job = connection.recv()
-        except EOFError:
+            kind, message = worker.connection.recv()
+        except (EOFError, OSError):
+            text = "The process that ran the notebook died. A common cause is too little memory."
+            self._lost(worker, text, "killed")
             return
-        # The researcher's own IPython profile must not change what a batch finds.
-        os.environ["IPYTHONDIR"] = str(job.outputs / publish.STAGING / job.run / "ipython")
-        os.environ["LDLAB_PROJECT"] = str(job.root)
-        result = run_job(job, ids_of, connection.send)
-        connection.send(result)
+        if kind == "pid":
+            worker.pid = message
+        elif kind == "stage":
+            self.ledger.tell(worker.job, message, time.perf_counter() - worker.since)
+        else:
+            job, worker.job = worker.job, None
+            self.ledger.ended(job, message, time.perf_counter() - worker.since)
+
+    def _lost(self, worker: Worker, text: str, status: Literal["killed", "timed out"]) -> None:
+        """A worker died or is stuck: another one publishes that its job failed."""
+        from ldlab.batch.failure import Failure
+        from ldlab.batch.job import JobResult
+
+        job = worker.job
+        assert job is not None
+        self.workers.end(worker)
+        failure = Failure(job.notebook, job.program, "WorkerDied", None, text, status)
+        self.lost[job] += 1
+        if self.lost[job] == 1:
+            self.workers.idle().give(job, failure)
+        else:  # the one that was to publish it died too
+            seconds = time.perf_counter() - worker.since
+            self.ledger.ended(job, JobResult(job.program, job.notebook, status, failure=failure), seconds)
+
+    def _patience(self) -> float | None:
+        ends = [worker.since + worker.job.timeout + GRACE_SECONDS for worker in self.workers.busy()
+                if worker.job is not None and worker.job.timeout is not None]  # fmt: skip
+        return max(0.0, min(ends) - time.perf_counter()) if ends else None
+
+    def _is_stuck(self, worker: Worker) -> bool:
+        limit = worker.job.timeout if worker.job is not None else None
+        return limit is not None and time.perf_counter() - worker.since > limit + GRACE_SECONDS
