@@ -76,9 +76,8 @@ def _missing(frame: pd.DataFrame, covariates: tuple[str, ...]) -> pd.DataFrame:
     flags = pd.DataFrame(
         {"arm": frame["arm"], "without KPI": frame["outcome"].isna(), "without covariates": incomplete}
     )
-    rows = flags.groupby("arm").agg({"without KPI": ["size", "sum"], "without covariates": "sum"})
-    rows.columns = pd.Index(["rows", "without KPI", "without covariates"])
-    return rows.astype(int)
+    by_arm = flags.groupby("arm")
+    return by_arm.sum().assign(rows=by_arm.size()).astype(int)[["rows", "without KPI", "without covariates"]]
 
 
 def _refuse_thin_data(frame: pd.DataFrame, program: Program) -> None:

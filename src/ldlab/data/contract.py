@@ -69,8 +69,9 @@ def checked_frame(
     if program.is_panel:
         frame, periods, left_out = panel_frame(raw, frame, program, faults)
     else:
+        both = columns.assignment is not None and columns.treatment is not None
         frame["arm"] = binary_arm(raw, columns.assignment or str(columns.treatment), program, faults)
-        frame["treated"] = binary_arm(raw, columns.treatment or str(columns.assignment), program, faults)
+        frame["treated"] = binary_arm(raw, str(columns.treatment), program, faults) if both else frame["arm"]
         unique(frame, ["unit"], [columns.unit], faults)
         _add_design_columns(raw, frame, program, faults)
     faults.stop_if_any()

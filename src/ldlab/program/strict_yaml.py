@@ -12,6 +12,7 @@ import yaml
 from ldlab.program.faults import Fault, InputError
 
 SIZE_CAP = 256 * 1024
+LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml where PyYAML was built with it
 _INT = re.compile(r"^[-+]?(0|[1-9][0-9]*)$")
 _FLOAT = re.compile(r"^[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+)$")
 _WORDS: dict[str, bool | None] = {"true": True, "false": False, "null": None, "~": None, "": None}
@@ -53,7 +54,7 @@ def parse_yaml(text: str, file: str) -> Document:
             ]
         )
     try:
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        for event in yaml.parse(text, Loader=LOADER):
             line = event.start_mark.line + 1 if event.start_mark else None
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
                 faults.append(Fault(file, line, "YAML", "an anchor or alias", "the value written out"))
@@ -61,7 +62,7 @@ def parse_yaml(text: str, file: str) -> Document:
                 faults.append(Fault(file, line, "YAML", f"the tag {tag}", "plain values; tags can run code"))
         if faults:
             raise InputError(faults)
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = yaml.compose(text, Loader=LOADER)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
@@ -109,7 +110,7 @@ def _construct(node: yaml.Node, where: Where, lines: dict[Where, int], faults: l
         return result
     if isinstance(node, yaml.SequenceNode):
         return [_construct(item, (*where, i), lines, faults, file) for i, item in enumerate(node.value)]
-    return _scalar(str(node.value), plain=getattr(node, "style", None) is None)
+    return _scalar(str(node.value), plain=not getattr(node, "style", None))
 
 
 def _scalar(text: str, *, plain: bool) -> str | int | float | bool | None:
