@@ -1,12 +1,12 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lab check fix bench data lock schema clean
+.PHONY: help setup run test lab check fix bench calibrate data lock schema clean
 
 BIN := .venv/bin
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 STRIP := $(BIN)/nbstripout --keep-id --extra-keys "metadata.papermill metadata.language_info.version cell.metadata.papermill cell.metadata.execution"
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/.ready ## make .venv from requirements.lock (the targets that need it do this first)
 
@@ -32,8 +32,12 @@ fix: setup ## mend what check can mend: lint fixes, notebook outputs
 	@$(if $(NOTEBOOKS),$(STRIP) $(NOTEBOOKS))
 	@$(BIN)/ruff check --fix
 
-bench: setup ## time what should stay quick; figures go to outputs/bench.json
+bench: setup ## time what should stay quick; figures go to outputs/bench*.json
 	@$(BIN)/python -m tests.bench $(ARGS)
+	@$(if $(ARGS),,$(BIN)/python -m tests.bench_batch)
+
+calibrate: setup ## hold every Bayesian model against worlds from its own prior (goes on where it stopped)
+	@$(BIN)/python -m tests.calibrate $(ARGS)
 
 data: setup ## rebuild the tables in data/
 	@$(BIN)/python data/build.py $(ARGS)

@@ -150,9 +150,22 @@ def test_without_its_experiment_the_page_states_no_effect(outputs: Path) -> None
     text = BeautifulSoup(
         (outputs / "nsw-cps" / "program_brief" / "report.html").read_text(), "html.parser"
     ).get_text(" ")
-    assert "These data cannot tell" in text and "None can be stated" in text
-    assert "8,49" not in text and "1,066" not in text
-    assert json.loads((outputs / "nsw-cps" / "program_brief" / "brief.json").read_text())["grade"] == "E"
+    assert "shows a direction at most, not a size" in text
+    assert "8,49" not in text and "1,066" not in text and "1,901" not in text
+    assert json.loads((outputs / "nsw-cps" / "program_brief" / "brief.json").read_text())["grade"] == "D"
+
+
+def test_the_observational_analysis_comes_near_the_experiment(outputs: Path) -> None:
+    """1,794 (671) by experiment; doubly robust 1,906 (793) among the comparable; the raw difference is no effect."""
+    found = estimate_of(outputs, "nsw-cps", "bayes_impact")
+    by_method = {e["method"]: e for e in found["estimates"]}
+    assert (
+        abs(found["lead"]["value"] - 1794) < 671 and found["lead"]["estimand"] == "ATT among the comparable"
+    )
+    robust = by_method["doubly robust (weights and regression)"]
+    assert (round(robust["value"]), round(robust["se"])) == (1906, 793)
+    raw = by_method["difference in means"]
+    assert round(raw["value"], 2) == -8497.52 and raw["estimand"] == "raw difference, not an effect"
 
 
 def test_pages_load_nothing_and_say_nothing_about_this_machine_or_a_person(outputs: Path) -> None:
@@ -191,11 +204,16 @@ def test_links_between_pages_lead_somewhere(outputs: Path) -> None:
 
 
 def test_a_second_run_gives_the_same_bytes(outputs: Path, copy: Path) -> None:
-    before = {p: p.read_bytes() for p in (outputs / "nsw").rglob("*.json")}
-    run(".venv/bin/ldlab run nsw", copy)
-    after = {p: p.read_bytes() for p in (outputs / "nsw").rglob("*.json")}
+    before = {p: p.read_bytes() for p in (outputs / "nsw").rglob("*.json") if p.name != "run.json"}
+    run(".venv/bin/ldlab run nsw --force", copy)
+    after = {p: p.read_bytes() for p in (outputs / "nsw").rglob("*.json") if p.name != "run.json"}
     assert before == after
-    assert len(before) == 3
+    assert sorted(p.name for p in before) == ["brief.json", "draws.json", "estimate.json", "estimate.json"]
+
+
+def test_what_is_current_is_not_run_again(copy: Path) -> None:
+    assert "current" in run(".venv/bin/ldlab run nsw", copy)
+    assert "current" in run(".venv/bin/ldlab status nsw", copy)
 
 
 def test_your_own_program_in_five_minutes(outputs: Path, copy: Path) -> None:
