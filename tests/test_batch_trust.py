@@ -455,3 +455,17 @@ def test_an_interrupt_is_quick_and_what_was_finished_is_kept(tmp_path: Path) -> 
     assert where(project)["alpha/ab_test"][0] == "current"
     assert logged(project)[-1]["event"] == "stopped"
     assert not list((project / "outputs" / ".staging").iterdir())
+
+
+def test_a_path_that_a_library_adds_changes_no_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """setuptools puts its vendored packages, with their metadata, on sys.path."""
+    from ldlab.batch.inputs import environment_sha256
+
+    before = environment_sha256(tmp_path)
+    vendored = tmp_path / "vendored" / "made_up-1.0.dist-info"
+    vendored.mkdir(parents=True)
+    (vendored / "METADATA").write_text("Metadata-Version: 2.1\nName: made-up\nVersion: 1.0\n")
+    monkeypatch.syspath_prepend(str(vendored.parent))
+    assert environment_sha256(tmp_path) == before

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import sys
+import sysconfig
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -103,7 +104,9 @@ def environment_sha256(root: Path) -> str:
         return sha256_of(python, file_digest(lock))
     from importlib.metadata import distributions
 
-    return sha256_of(python, *sorted(f"{d.name}=={d.version}" for d in distributions()))
+    # The environment's own folders, not sys.path: libraries add folders of vendored packages to it when imported.
+    folders = sorted({sysconfig.get_path(name) for name in ("purelib", "platlib")})
+    return sha256_of(python, *sorted({f"{d.name}=={d.version}" for d in distributions(path=folders)}))
 
 
 class Inputs:
