@@ -86,7 +86,7 @@ def test_the_readme_names_the_commands_that_are_run_here() -> None:
         ".venv/bin/ldlab run my-program",
         "make lab",
         ".venv/bin/ldlab --help", ".venv/bin/ldlab check", ".venv/bin/ldlab schema",
-        "make check", "make bench", "make data",
+        "make check", "make bench", "make calibrate", "make data",
     ]  # fmt: skip
 
 
@@ -242,6 +242,7 @@ def test_make_test_make_check_make_bench(copy: Path) -> None:
     assert "passed" in run('make test ARGS="-q tests/test_simulate.py"', copy)
     run("make check", copy)
     assert "ratio" in run('make bench ARGS="command-start --runs 2"', copy)
+    assert "--fresh" in run('make calibrate ARGS="--help"', copy)
 
 
 def test_make_data_rebuilds_the_same_tables(copy: Path) -> None:
