@@ -80,15 +80,15 @@ FAMILIES = {
         replace(GAUSSIAN, **QUICK),
         replace(GAUSSIAN, name="gaussian, segments", units=120, segments=4, covariates=2, **QUICK),
         replace(GAUSSIAN, name="gaussian, clusters", units=96, clusters=16, covariates=1),
-        replace(GAUSSIAN, name="student-t", likelihood="student_t", errors="student_t", covariates=1, worlds=1400),
+        replace(GAUSSIAN, name="student-t", likelihood="student_t", errors="student_t", covariates=1),
         Family("binary, segments", "binary", 40.0, 49.0, POINTS, units=200, segments=3, covariates=1),
         Family("count", "count", 4.0, 3.0, {"value_type": "count", **EVENTS}, covariates=1),
         Family("rate", "count", 3.0, 2.0, {"value_type": "rate", "exposure_column": "exposure", **EVENTS},
                covariates=1),
         Family("ordinal, segments", "ordinal", 3.0, 1.2, {"value_type": "ordinal", "lowest": 1.0, "highest": 5.0},
                units=150, segments=2, covariates=1),
-        Family("duration, censored", "duration", 3.4, 0.8, LOG_MINUTES, covariates=1, worlds=1400),
-        replace(GAUSSIAN, name="compliers", likelihood="compliers", units=240, worlds=1700, nulls=400),
+        Family("duration, censored", "duration", 3.4, 0.8, LOG_MINUTES, covariates=1),
+        replace(GAUSSIAN, name="compliers", likelihood="compliers", units=240),
         replace(GAUSSIAN, name="gaussian, prior from data", prior_from_data=True),
     )
 }  # fmt: skip
