@@ -34,8 +34,8 @@ def assigned_by_cluster(study: Study) -> bool:
 
 
 def has_comparison(study: Study) -> bool:
-    """Whether both arms are there."""
-    return study.frame["arm"].nunique() > 1
+    """Whether there is anyone to compare the trained with."""
+    return study.has_comparison
 
 
 def noncentrality(df1: int, df2: float, p: float) -> float:

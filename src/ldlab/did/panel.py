@@ -72,8 +72,8 @@ def need_panel(study: Study) -> None:
 
 
 def has_comparison(study: Study) -> bool:
-    """Whether both arms are there."""
-    return study.frame["arm"].nunique() > 1
+    """Whether there is anyone to compare the trained with."""
+    return study.has_comparison
 
 
 def need_comparison(study: Study) -> None:

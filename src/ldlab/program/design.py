@@ -17,6 +17,7 @@ NOTEBOOKS_BY_DESIGN: dict[str, tuple[str, ...]] = {
     "observational": ("bayes_impact",),
     "before_after": ("diff_in_diff",),
 }
+LEADING_ESTIMATOR = {"staggered": "group_time", "two_group_before_after": "two_way"}
 LEAD_BY_DESIGN = {design: names[0] for design, names in NOTEBOOKS_BY_DESIGN.items()}
 
 DesignKind = Literal["randomised", "staggered", "two_group_before_after", "observational", "before_after"]
@@ -39,6 +40,13 @@ class Columns(Section):
     )
     segment: Text | None = Field(None, description="The agreed segment for which effects are shown.")
     covariates: tuple[Text, ...] = Field((), description="Baseline columns, measured before training.")
+    team: Text | None = Field(
+        None, description="Panel designs: people who work together; shows spillover to untrained teammates."
+    )
+    placebo_group: Text | None = Field(
+        None,
+        description="Panel designs: 1 for never-trained units that a rival cause of the effect would have touched too.",
+    )
 
 
 class OtherChange(Section):
@@ -60,6 +68,14 @@ class NegativeControl(Section):
     without: tuple[Text, ...] = Field(
         (), description="Covariates to leave out for it, because they are the same measurement."
     )
+
+
+class ManipulationCheck(Section):
+    """A column that shows whether the training took place: hours, sessions, modules."""
+
+    column: Text = Field(description="A column of numbers, one for each unit and period.")
+    label: Text = Field(description="What it is, as in a sentence: 'hours of training'.")
+    unit: Text = Field(description="Its unit: 'hours per employee'.")
 
 
 class Design(Section):
@@ -87,7 +103,17 @@ class Design(Section):
         description="Randomised with several program arms: the codes of the arms, with control_value for the rest.",
     )
     negative_controls: tuple[NegativeControl, ...] = Field(
-        (), max_length=5, description="Where the program cannot have had an effect (observational designs)."
+        (),
+        max_length=5,
+        description="Where the program cannot have had an effect (observational and panel designs).",
+    )
+    manipulation_check: ManipulationCheck | None = Field(
+        None, description="Panel designs: what shows that the training took place when the file says."
+    )
+    anticipation: Annotated[int, Strict(), Field(ge=0, le=24)] = Field(
+        0,
+        description="Panel designs: periods before the start in which the KPI may react already, such as to an "
+        "announcement; they do not count as before.",
     )
     planned_treated_share: Share | None = Field(
         None, description="Randomised: the share that was meant to be assigned to training."
@@ -126,8 +152,28 @@ class Design(Section):
                 "treated_values only with design randomised and columns.treatment alone",
                 at=("treated_values",),
             )
-        if self.negative_controls and self.kind != "observational":
-            raise refuse("negative_controls only with design observational", at=("negative_controls",))
+        if self.negative_controls and self.kind not in ("observational", *PANEL_DESIGNS):
+            raise refuse(
+                "negative_controls only with design observational or a panel design",
+                at=("negative_controls",),
+            )
+        if self.kind in PANEL_DESIGNS and any(c.kind == "period" for c in self.negative_controls):
+            raise refuse(
+                "kind: outcome in a panel design, whose earlier periods are held against each other anyway",
+                "period",
+                at=("negative_controls",),
+            )
+
+    @model_validator(mode="after")
+    def _panel_settings_fit_the_design(self) -> Self:
+        if self.kind not in PANEL_DESIGNS:
+            for name in ("team", "placebo_group"):
+                if getattr(self.columns, name) is not None:
+                    raise refuse(f"columns.{name} only in a panel design", at=("columns", name))
+            for name in ("manipulation_check", "anticipation"):
+                if getattr(self, name):
+                    raise refuse(f"{name} only in a panel design", at=(name,))
+        return self
 
     @model_validator(mode="after")
     def _columns_fit_the_design(self) -> Self:

@@ -10,7 +10,13 @@ from typing import Any, Self
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from ldlab.program.costs import Costs
-from ldlab.program.design import LEAD_BY_DESIGN, NOTEBOOKS_BY_DESIGN, PANEL_DESIGNS, Design
+from ldlab.program.design import (
+    LEAD_BY_DESIGN,
+    LEADING_ESTIMATOR,
+    NOTEBOOKS_BY_DESIGN,
+    PANEL_DESIGNS,
+    Design,
+)
 from ldlab.program.sections import (
     PERCENT_OF_BASELINE,
     PROGRAM_ID,
@@ -116,6 +122,13 @@ class Program(Section):
             raise refuse(
                 f"no observation_window: design {self.design.kind} has no periods", "a window", at=at
             )
+        if self.agreement.estimator is not None and self.design.kind not in LEADING_ESTIMATOR:
+            at = ("agreement", "estimator")
+            raise refuse(
+                "no estimator: it is chosen in staggered and two_group_before_after designs only",
+                self.agreement.estimator,
+                at=at,
+            )
         return self
 
     @property
@@ -135,6 +148,11 @@ class Program(Section):
         if self.analysis.lead is not None:
             return self.analysis.lead
         return by_design if by_design in self.notebooks else self.notebooks[0]
+
+    @property
+    def estimator(self) -> str:
+        """Which estimate leads in a panel with a comparison: agreed, or by design; never by result."""
+        return self.agreement.estimator or LEADING_ESTIMATOR[self.design.kind]
 
     @property
     def is_panel(self) -> bool:

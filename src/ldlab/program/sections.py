@@ -245,6 +245,11 @@ class Agreement(Section):
         None,
         description="Observational: who is too unlike the other arm to be compared; default: nobody is left out.",
     )
+    estimator: Literal["group_time", "imputation", "two_way"] | None = Field(
+        None,
+        description="Panel designs: which estimate leads. Default: group_time (Callaway and Sant'Anna) for staggered, "
+        "two_way for two_group_before_after.",
+    )
     minimum_grade: Grade = Field(
         "C", description="Below this grade the rule may not say scale, continue or stop."
     )

@@ -84,8 +84,8 @@ class Study(Question):
         program asks for it, rates as count / exposure). Where the program names them ``cluster``, ``segment``,
         ``count`` and ``exposure``, ``variant`` (which of several program arms; the control value for the rest),
         ``censored`` (1 where a duration was still running), ``negative: <column>`` (negative controls).
-        In panels ``period`` (0, 1, ... in order) and ``start`` (the period of the first training; missing for
-        never). Then the numeric covariates.
+        In panels ``period`` (0, 1, ... in order), ``start`` (the period of the first training; missing for
+        never) and, where named, ``team``, ``placebo_group`` (1 or 0) and ``manipulation``. Then the numeric covariates.
     covariates
         Names of the covariate columns; text columns are spread into 0/1 columns.
     baseline
@@ -118,17 +118,33 @@ class Study(Question):
     among: str = ""
     ids: frozenset[str] = field(default=frozenset(), repr=False)
 
+    @property
+    def has_comparison(self) -> bool:
+        """Whether trained units can be held against others: never trained or, if starts differ, not trained yet."""
+        if self.frame["arm"].nunique() > 1:
+            return True
+        return self.program.design.kind == "staggered" and self._not_yet_trained(self.frame) > 0
+
+    def _not_yet_trained(self, rows: pd.DataFrame) -> int:
+        """Units seen untrained in a period in which others are trained."""
+        if self.program.design.kind != "staggered":
+            return 0
+        contested = rows["period"] >= rows["start"].min()
+        return int(rows.loc[contested & (rows["treated"] == 0), "unit"].nunique())
+
     def count(self, frame: pd.DataFrame | None = None) -> dict[str, int | None]:
         """Numbers of units in each arm, of clusters, and of observations, in ``frame`` (default: all).
 
+        Where everyone is trained in the end, ``comparison`` are those seen untrained while others were trained.
         For an intention-to-treat study ``treated`` are those offered, and ``attended`` those of them who came.
         """
         rows = self.frame if frame is None else frame
         units = rows.groupby("arm")["unit"].nunique()
+        untrained = int(units.get(0, 0)) or self._not_yet_trained(rows)
         clusters = int(rows["cluster"].nunique()) if "cluster" in rows else None
         counts = {
             "treated": int(units.get(1, 0)),
-            "comparison": int(units.get(0, 0)),
+            "comparison": untrained,
             "clusters": clusters,
             "observations": len(rows),
         }
