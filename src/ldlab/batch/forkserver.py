@@ -35,7 +35,8 @@ STACK = (
     "ipykernel.kernelapp", "ipykernel.ipkernel", "matplotlib_inline.backend_inline", "matplotlib.pyplot", "seaborn",
     "papermill", "nbconvert", "ldlab.ab", "ldlab.bayes", "ldlab.checks", "ldlab.data", "ldlab.did", "ldlab.money",
     "ldlab.plots", "ldlab.report", "ldlab.simulate", "ldlab.observational", "ldlab.batch.worker", "ldlab.batch.job",
-    "ldlab.batch.page",
+    "ldlab.batch.page", "arviz_plots.backend.matplotlib", "arro3.core",
+    "dask.array",  # xarray asks for it where it is installed
 )  # fmt: skip
 
 
@@ -77,13 +78,16 @@ def _compile(families: Sequence[str]) -> None:
 
 
 def _render_something() -> None:
-    """Compile the page's templates."""
+    """Compile the page's templates; draw a figure, which loads the fonts."""
     from nbformat.v4 import new_markdown_cell, new_notebook
 
     from ldlab.batch import page
+    from ldlab.plots import figure
 
     with contextlib.suppress(Exception):
         page.render(new_notebook(cells=[new_markdown_cell("# Ready?")]))
+    with contextlib.suppress(Exception), figure.style():
+        figure.finished(figure.new_axes(1.0)[0], "ready", "Ready?", "Nothing yet").png()
 
 
 def _serve(listener: socket.socket) -> None:

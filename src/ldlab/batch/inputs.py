@@ -102,11 +102,17 @@ def environment_sha256(root: Path) -> str:
     lock, python = root / "requirements.lock", f"{sys.version_info.major}.{sys.version_info.minor}"
     if lock.is_file():
         return sha256_of(python, file_digest(lock))
+    return sha256_of(python, *_installed())
+
+
+@lru_cache
+def _installed() -> tuple[str, ...]:
+    """Names and versions of the installed packages, read once a process."""
     from importlib.metadata import distributions
 
     # The environment's own folders, not sys.path: libraries add folders of vendored packages to it when imported.
     folders = sorted({sysconfig.get_path(name) for name in ("purelib", "platlib")})
-    return sha256_of(python, *sorted({f"{d.name}=={d.version}" for d in distributions(path=folders)}))
+    return tuple(sorted({f"{d.name}=={d.version}" for d in distributions(path=folders)}))
 
 
 class Inputs:

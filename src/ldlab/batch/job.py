@@ -137,6 +137,7 @@ def _execute(job: Job) -> NotebookNode:
             parameters={"program": job.program_file, "output_dir": folder},
             kernel_name=kernel.kind(job),
             language="python",
+            engine_name=kernel.ENGINE,
             progress_bar=False,
             config=kernel.config(watch),
         )

@@ -15,6 +15,7 @@ from typing import Any
 import zmq
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
+from papermill.engines import NBClientEngine, NotebookExecutionManager, papermill_engines
 from traitlets import default
 from traitlets.config import Config
 
@@ -25,6 +26,26 @@ from ldlab.batch.worker import SOCKET_VARIABLE, uses_models
 
 SPECS = Path(__file__).parents[1] / "kernels"
 COLD, FORKED, FORKED_MODELS = "ldlab-cold", "ldlab-forked", "ldlab-forked-models"
+ENGINE = "ldlab"
+
+
+class SavesOnce(NBClientEngine):
+    """papermill's own engine; but the notebook is written when it has ended, not before and after each cell.
+
+    A notebook of 40 cells would be written 80 times, its figures each time.
+    """
+
+    @classmethod
+    def execute_managed_notebook(cls, nb_man: NotebookExecutionManager, *args: Any, **settings: Any) -> Any:
+        """Execute the notebook; whatever became of it, papermill then writes it."""
+        path, nb_man.output_path = nb_man.output_path, None
+        try:
+            return super().execute_managed_notebook(nb_man, *args, **settings)
+        finally:
+            nb_man.output_path = path
+
+
+papermill_engines.register(ENGINE, SavesOnce)
 
 
 def kind(job: Job) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import batched
 from typing import Any
 
 import arviz as az
@@ -14,6 +15,8 @@ import xarray as xr
 from scipy import special, stats
 
 from ldlab.bayes.families import LARGEST_DISPERSION, scale_of
+from ldlab.bayes.panel import PanelPosterior
+from ldlab.bayes.panel_checks import panel_statistics
 from ldlab.bayes.posterior import Posterior
 from ldlab.bayes.units import ARMS, Floats, Units
 from ldlab.estimate import Check
@@ -21,9 +24,11 @@ from ldlab.estimate import Check
 LARGEST_RHAT, LEAST_DRAWS, SMALLEST_P, LEAST_BFMI = 1.01, 400, 0.01, 0.3
 LARGEST_SKEW_OF_MEAN = 0.2  # Cochran's n > 25 G^2 is G / sqrt(n) < 1 / 5
 REPLICATES = 1000
+TOGETHER = 4_000_000  # outcomes of replicated data sets held at a time
+Draw = Mapping[str, np.ndarray]
 
 
-def convergence_checks(posterior: Posterior) -> tuple[Check, ...]:
+def convergence_checks(posterior: Posterior | PanelPosterior) -> tuple[Check, ...]:
     """R-hat, effective sample size (bulk and tail) and divergences, over every parameter of the model.
 
     Bounds after Vehtari, Gelman, Simpson, Carpenter and Buerkner (2021), Rank-normalization, folding, and
@@ -130,51 +135,67 @@ class Statistic:
         return self.p, -abs(self.observed - float(self.replicated.mean())) / spread
 
 
-def skewness(values: Floats) -> float:
-    """Moment skewness; 0 where all values are one."""
-    return 0.0 if np.ptp(values) == 0 else float(stats.skew(values))
+def skewness(values: Floats) -> Floats:
+    """Moment skewness along the last axis; 0 where all values are one."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = stats.moment(values, 3, axis=-1) / values.var(axis=-1) ** 1.5
+    return np.where(np.ptp(values, axis=-1) == 0, 0.0, found)
 
 
-def _variance(values: Floats) -> float:
-    return float(values.var(ddof=1))
+def _sd(values: Floats) -> Floats:
+    return np.asarray(values.std(axis=-1, ddof=1))
 
 
-def _zeros(values: Floats) -> float:
-    return float((values == 0).mean())
+def _variance(values: Floats) -> Floats:
+    return np.asarray(values.var(axis=-1, ddof=1))
 
 
-def _spread(values: Floats) -> float:
-    return float(np.subtract(*np.quantile(values, [0.75, 0.25])))
+def _zeros(values: Floats) -> Floats:
+    return np.asarray((values == 0).mean(axis=-1))
 
 
-SHAPES: dict[str, dict[str, Callable[[Floats], float]]] = {
-    "gaussian": {"sd": lambda values: _variance(values) ** 0.5, "skewness": skewness},
+def _spread(values: Floats) -> Floats:
+    return np.asarray(np.subtract(*np.quantile(values, [0.75, 0.25], axis=-1)))
+
+
+# Statistics of (data sets, units) along the last axis.
+SHAPES: dict[str, dict[str, Callable[[Floats], Floats]]] = {
+    "gaussian": {"sd": _sd, "skewness": skewness},
     "student_t": {"quartile range": _spread},
     "binary": {},
     "count": {"variance": _variance, "zeros": _zeros},
-    "ordinal": {"sd": lambda values: _variance(values) ** 0.5},
+    "ordinal": {"sd": _sd},
     "duration": {},
 }
 
 
-def predictive(posterior: Posterior) -> tuple[Statistic, ...]:
+def predictive(posterior: Posterior | PanelPosterior) -> tuple[Statistic, ...]:
     """Statistics of the data beside those of data sets replicated from the posterior.
 
     Mean by arm and by arm x segment (binary: rates, in percentage points); for Gaussian KPIs the sd and the
     skewness of each arm; for counts the variance and the share of zeros; for Student-t errors the distance between
-    the quartiles, for ordinal items the sd. Only groups of the minimum size. Empty where there are no rows to compare
+    the quartiles, for ordinal items the sd. Of staggered panels :func:`ldlab.bayes.panel_checks.panel_statistics`. Only
+    groups of the minimum size. Empty where there are no rows to compare
     with: cross-products, and durations of which some were still running.
     """
+    if isinstance(posterior, PanelPosterior):
+        made = panel_statistics(posterior, REPLICATES)
+        return tuple(Statistic(family, label, *values) for (family, label), values in made.items())
     units = posterior.units
     if units is None or units.family == "duration":
         return ()
     groups = _groups(posterior)
-    observed = _statistics(units.outcome / units.exposure, units, groups)
-    replicated = [_statistics(y / units.exposure, units, groups) for y in replicates(posterior, REPLICATES)]
+    observed = _statistics((units.outcome / units.exposure)[None], units, groups)
+    many = max(1, TOGETHER // len(units.outcome))
+    replicated = [
+        _statistics(np.array(y) / units.exposure, units, groups)
+        for y in batched(replicates(posterior, REPLICATES), many)
+    ]
     return tuple(
-        Statistic(family, label, value, np.array([row[key] for row in replicated]))
-        for key, value in observed.items()
-        for family, label in [key]
+        Statistic(
+            family, label, float(value[0]), np.concatenate([part[family, label] for part in replicated])
+        )
+        for (family, label), value in observed.items()
     )
 
 
@@ -189,14 +210,15 @@ def _groups(posterior: Posterior) -> dict[str, np.ndarray]:
     return groups
 
 
-def _statistics(y: Floats, units: Units, groups: dict[str, np.ndarray]) -> dict[tuple[str, str], float]:
-    found: dict[tuple[str, str], float] = {}
+def _statistics(y: Floats, units: Units, groups: dict[str, np.ndarray]) -> dict[tuple[str, str], Floats]:
+    """(data sets,) values of each statistic of (data sets, n) outcomes."""
+    found: dict[tuple[str, str], Floats] = {}
     scale = 100 if units.family == "binary" else 1
     for name, rows in groups.items():
-        found["mean", name] = scale * float(y[rows].mean())
+        found["mean", name] = scale * y[:, rows].mean(axis=-1)
     for family, statistic in SHAPES[units.family].items():
         for name in ARMS:
-            found[family, name] = statistic(y[groups[name]])
+            found[family, name] = statistic(y[:, groups[name]])
     return found
 
 
@@ -204,39 +226,49 @@ def replicates(posterior: Posterior, draws: int) -> Iterator[Floats]:
     """(n,) outcomes of the same units, one data set for each of evenly spaced posterior draws."""
     units, rng = posterior.units, np.random.default_rng(posterior.study.program.analysis.seed)
     assert units is not None
-    stacked = posterior.idata["posterior"].to_dataset().stack(sample=("chain", "draw"))
+    kept = posterior.idata["posterior"].to_dataset()[[*_read_by(units)]]
+    stacked = kept.stack(sample=("chain", "draw")).transpose("sample", ...)
     picked = np.unique(np.linspace(0, stacked.sizes["sample"] - 1, draws).astype(int))
-    for sample in picked:
-        eta, draw = predictor(units, stacked, sample), stacked.isel(sample=sample)
-        yield REPLICATE[units.family](eta, draw, units, rng)
+    values = {str(name): table.values[picked] for name, table in stacked.data_vars.items()}
+    for i in range(len(picked)):
+        draw = {name: table[i] for name, table in values.items()}
+        yield REPLICATE[units.family](predictor(units, draw), draw, units, rng)
 
 
-def _normal(eta: Floats, draw: xr.Dataset, units: Units, rng: np.random.Generator) -> Floats:
-    return rng.normal(eta, draw["sigma"].values[units.arm])
+def _read_by(units: Units) -> tuple[str, ...]:
+    """The parameters that replicates of a family are made from."""
+    of_family = {"gaussian": ("sigma",), "student_t": ("sigma", "nu_above_1"), "count": ("overdispersion",),
+                 "ordinal": ("cutpoints",)}  # fmt: skip
+    shifts = () if units.cluster is None else ("cluster_shift",)
+    return ("coefficients", *shifts, *of_family.get(units.family, ()))
 
 
-def _student_t(eta: Floats, draw: xr.Dataset, units: Units, rng: np.random.Generator) -> Floats:
+def _normal(eta: Floats, draw: Draw, units: Units, rng: np.random.Generator) -> Floats:
+    return rng.normal(eta, draw["sigma"][units.arm])
+
+
+def _student_t(eta: Floats, draw: Draw, units: Units, rng: np.random.Generator) -> Floats:
     nu = 1 + float(draw["nu_above_1"])
-    return np.asarray(eta + draw["sigma"].values[units.arm] * rng.standard_t(nu, len(eta)))
+    return np.asarray(eta + draw["sigma"][units.arm] * rng.standard_t(nu, len(eta)))
 
 
-def _binomial(eta: Floats, draw: xr.Dataset, units: Units, rng: np.random.Generator) -> Floats:
+def _binomial(eta: Floats, draw: Draw, units: Units, rng: np.random.Generator) -> Floats:
     return rng.binomial(1, special.expit(eta)).astype(float)
 
 
-def _negative_binomial(eta: Floats, draw: xr.Dataset, units: Units, rng: np.random.Generator) -> Floats:
-    alpha = 1 / (draw["overdispersion"].values ** 2 + 1 / LARGEST_DISPERSION)
+def _negative_binomial(eta: Floats, draw: Draw, units: Units, rng: np.random.Generator) -> Floats:
+    alpha = 1 / (draw["overdispersion"] ** 2 + 1 / LARGEST_DISPERSION)
     rate = rng.gamma(alpha[units.arm], 1 / alpha[units.arm])
     return rng.poisson(rate * units.exposure * np.exp(eta)).astype(float)
 
 
-def _categories(eta: Floats, draw: xr.Dataset, units: Units, rng: np.random.Generator) -> Floats:
-    cuts = draw["cutpoints"].values
+def _categories(eta: Floats, draw: Draw, units: Units, rng: np.random.Generator) -> Floats:
+    cuts = draw["cutpoints"]
     latent = eta + rng.logistic(size=len(eta))
     return np.asarray(scale_of(units)[0] + (latent[:, None] > cuts - cuts[0]).sum(axis=1), dtype=float)
 
 
-REPLICATE: dict[str, Callable[[Floats, xr.Dataset, Units, np.random.Generator], Floats]] = {
+REPLICATE: dict[str, Callable[[Floats, Draw, Units, np.random.Generator], Floats]] = {
     "gaussian": _normal,
     "student_t": _student_t,
     "binary": _binomial,
@@ -245,15 +277,15 @@ REPLICATE: dict[str, Callable[[Floats, xr.Dataset, Units, np.random.Generator], 
 }
 
 
-def predictor(units: Units, stacked: xr.Dataset, sample: int) -> Floats:
+def predictor(units: Units, draw: Draw) -> Floats:
     """(n,) linear predictor of the units under one posterior draw."""
-    coefficients = stacked["coefficients"].values[:, :, sample]
+    coefficients = draw["coefficients"]
     eta = np.where(units.arm == 1, units.design @ coefficients[1], units.design @ coefficients[0])
-    return eta if units.cluster is None else eta + stacked["cluster_shift"].values[units.cluster, sample]
+    return eta if units.cluster is None else eta + draw["cluster_shift"][units.cluster]
 
 
 def posterior_predictive_checks(
-    posterior: Posterior, statistics: tuple[Statistic, ...] | None = None
+    posterior: Posterior | PanelPosterior, statistics: tuple[Statistic, ...] | None = None
 ) -> tuple[Check, ...]:
     """Whether data replicated from the posterior look like the data, where it matters for the mean effect.
 
@@ -272,18 +304,20 @@ def posterior_predictive_checks(
         ("quartile range", "spread fits", "spread of the KPI in each arm"),
         ("variance", "spread fits", "spread of the KPI in each arm"),
         ("zeros", "zeros fit", "share of zeros in each arm"),
+        ("trend before", "trends before fit", "trends before training"),
+        ("sd before", "restlessness before fits", "ups and downs of whole cohorts before training"),
     ]
     checks = [
         _fit_check(name, what, [s for s in found if s.family == family])
         for family, name, what in breaking
         if any(s.family == family for s in found)
     ]
-    if posterior.family == "gaussian":
+    if isinstance(posterior, Posterior) and posterior.family == "gaussian":
         checks += [_shape(found), mean_despite_skewness(posterior)]
     return tuple(checks)
 
 
-def _not_comparable(posterior: Posterior) -> Check:
+def _not_comparable(posterior: Posterior | PanelPosterior) -> Check:
     why = (
         "the rows were not read, only their sums"
         if posterior.units is None

@@ -8,6 +8,7 @@ from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,16 @@ class Figure:
 
     def png(self) -> bytes:
         """The picture, 150 dots per inch; the same bytes for the same figure."""
+        if self.canvas.stale:
+            self.__dict__.pop("_drawn", None)
+        return self._drawn
+
+    @cached_property
+    def _drawn(self) -> bytes:
+        """Drawn once, to be shown and saved; again if the canvas was changed since."""
         stream = io.BytesIO()
         self.canvas.savefig(stream, format="png", dpi=DPI, metadata={"Software": None})
+        self.canvas.stale = False
         return stream.getvalue()
 
     def save(self, folder: Path) -> Path:
