@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import hashlib
 import math
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ldlab.data import identifiers, load_study
+from ldlab.data import identifiers, load_study, read_table
+from ldlab.data.contract import checked_frame
+from ldlab.data.periods import Periods, holes
+from ldlab.data.values import Faults
 from ldlab.program import InputError, Study, load_program
 from tests.projects import PANEL_DESIGN, REPOSITORY, agents, make_project, panel, write_program, write_table
 
@@ -377,3 +382,234 @@ def test_the_baseline_of_an_observational_study_is_that_of_people_like_the_train
     untrained = study.frame.query("arm == 0")["outcome"].mean()
     assert untrained > 14_000
     assert study.baseline < 7_000
+
+
+# Panels ---------------------------------------------------------------------------------------------------------
+
+
+def with_columns(**columns: str) -> dict[str, Any]:
+    return {**PANEL_DESIGN, "columns": {**PANEL_DESIGN["columns"], **columns}}
+
+
+def number_of(frame: pd.DataFrame) -> pd.Series:
+    return frame["agent"].str[2:].astype(int)
+
+
+def two_waves(frame: pd.DataFrame) -> pd.DataFrame:
+    """Everyone trained: every second unit from week 3, the others from week 4."""
+    return frame.assign(start=frame["start"].fillna(4.0))
+
+
+def repeated_cross_sections(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.assign(agent=[f"a-{i}" for i in range(len(frame))])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda d: d.assign(start=3.0), ["trained from one week on, all at once", "Use design before_after"]),
+        (
+            lambda d: d.assign(start=np.where(number_of(d) < 4, 4.0, 3.0)),
+            ["fewer than 10 seen untrained while others were trained", "or use design before_after"],
+        ),
+        (
+            lambda d: d.assign(
+                start=np.where(number_of(d) < 4, np.nan, np.where(number_of(d) < 20, 3.0, 4.0))
+            ),
+            ["fewer than 10 never-trained units", "Leave them out with data.query"],
+        ),
+        (repeated_cross_sections, ["repeated cross-sections, not a panel", "make the group the unit"]),
+        (
+            lambda d: d.assign(week=np.where(d["week"] < 3, d["week"].astype(str), "2025-01-06")),
+            ["whole numbers and dates in one column, such as 1 and 2025-01-06", "one kind"],
+        ),
+        (
+            lambda d: d.assign(week=d["week"] - 1, start=d["start"].fillna(0)),
+            ["0 in 80 rows, and a week 0", "an empty cell for never trained"],
+        ),
+        (
+            lambda d: d.assign(minutes=d["minutes"].where(d["start"].isna(), 7.0)),
+            ["one value in every row of the trained", "varies among them"],
+        ),
+        (
+            lambda d: d.assign(minutes=d["minutes"].where(d["week"] >= 3, 0.0)),
+            ["0 in every row of the trained before training", "has no before"],
+        ),
+        (
+            lambda d: d.assign(minutes=d["minutes"].where((d["week"] < 3) | d["start"].isna())),
+            ["no trained rows after the first start"],
+        ),
+    ],
+)
+def test_panels_that_say_nothing_are_refused(tmp_path: Path, change: Any, said: list[str]) -> None:
+    project = make_project(tmp_path)
+    write_table(project, change(panel()))
+    text = refused(project, design=PANEL_DESIGN)
+    assert len(text.splitlines()) == 1
+    for part in said:
+        assert part in text
+
+
+def test_nobody_needs_to_be_never_trained(tmp_path: Path) -> None:
+    project = make_project(tmp_path)
+    write_table(project, two_waves(panel(periods=5)))
+    study = study_of(project, design=PANEL_DESIGN)
+    assert study.has_comparison
+    assert [study.count()[key] for key in ("treated", "comparison")] == [40, 20]
+    assert list(study.missing.index) == [1]
+
+
+def test_anticipation_must_leave_a_before(tmp_path: Path) -> None:
+    project = make_project(tmp_path)
+    write_table(project, panel())
+    assert "leaves no week before any start" in refused(project, design={**PANEL_DESIGN, "anticipation": 2})
+    assert study_of(project, design={**PANEL_DESIGN, "anticipation": 1}).count()["treated"] == 20
+
+
+def test_columns_that_only_panels_have(tmp_path: Path) -> None:
+    project, frame = make_project(tmp_path), panel()
+    frame["crew"] = 7.0 + number_of(frame) % 3
+    frame["same_boss"] = ((number_of(frame) % 4 == 0) & frame["start"].isna()).astype(int)
+    frame["hours"] = np.where(frame["week"] >= frame["start"], 8.0, 0.0)
+    frame["sick_days"] = frame["week"] % 3 * 1.0
+    write_table(project, frame)
+    design = {
+        **with_columns(team="crew", placebo_group="same_boss"),
+        "manipulation_check": {"column": "hours", "label": "hours of training", "unit": "hours"},
+        "negative_controls": [{"column": "sick_days", "label": "sick days", "kind": "outcome"}],
+    }
+    study = study_of(project, design=design)
+    assert set(study.frame["team"]) == {"7", "8", "9"}
+    assert study.frame.groupby("unit")["placebo_group"].first().sum() == 10
+    assert study.frame.loc[study.frame["treated"] == 1, "manipulation"].eq(8).all()
+    assert study.frame["negative: sick_days"].nunique() == 3
+    for role, column in (("team", "crow"), ("placebo_group", "same_bos")):
+        assert f"design.columns.{role}: found no column '{column}'" in refused(
+            project, design=with_columns(**{role: column})
+        )
+    hours = {"manipulation_check": {"column": "hour", "label": "hours of training", "unit": "hours"}}
+    assert "Did you mean 'hours'?" in refused(project, design={**PANEL_DESIGN, **hours})
+
+
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        (lambda d: d["week"] % 2, "units that change the placebo group"),
+        (lambda d: 1, "1 for 20 trained units"),
+        (lambda d: np.where(d["start"].isna(), np.nan, 0), "empty cells, or values other than 0 and 1"),
+    ],
+)
+def test_a_placebo_group_is_fixed_and_never_trained(tmp_path: Path, flag: Any, said: str) -> None:
+    project, frame = make_project(tmp_path), panel()
+    write_table(project, frame.assign(rival=flag(frame)))
+    assert said in refused(project, design=with_columns(placebo_group="rival"))
+
+
+def notes_of(project: Path, frame: pd.DataFrame) -> tuple[str, ...]:
+    write_table(project, frame)
+    program = load_program(write_program(project, design=PANEL_DESIGN), project)
+    return checked_frame(read_table(program)[0], program).notes
+
+
+def test_starts_after_the_data_count_as_never_and_are_told(tmp_path: Path) -> None:
+    project, frame = make_project(tmp_path), panel(60)
+    late = frame.assign(start=frame["start"].where(number_of(frame) % 4 != 1, 9.0))
+    assert notes_of(project, late) == (
+        "15 agents are trained after the last week of these data (4): here they count as not trained.",
+    )
+    assert study_of(project, design=PANEL_DESIGN).count()["treated"] == 15
+    few = frame.assign(start=frame["start"].where(number_of(frame) != 1, 9.0))
+    assert notes_of(project, few)[0].startswith("A few agents are trained after")
+
+
+def test_a_start_between_two_periods_counts_from_the_later(tmp_path: Path) -> None:
+    project, frame = make_project(tmp_path), panel()
+    dates = pd.to_datetime("2025-01-06") + pd.to_timedelta(7 * (frame["week"] - 1), unit="D")
+    start = np.where(frame["start"].notna(), "2025-01-16", None)  # week 3 begins on the 20th
+    write_table(project, frame.assign(week=dates.dt.date, start=start))
+    study = study_of(project, design=PANEL_DESIGN)
+    assert study.frame["start"].dropna().unique().tolist() == [2.0]
+    assert [str(day) for day in study.periods] == ["2025-01-06", "2025-01-13", "2025-01-20", "2025-01-27"]
+    zeros = frame.assign(week=dates.dt.date, start=np.where(frame["start"].notna(), "2025-01-20", "0"))
+    write_table(project, zeros)
+    assert study_of(project, design=PANEL_DESIGN).count()["comparison"] == 20
+
+
+def test_a_hole_in_the_calendar_is_told(tmp_path: Path) -> None:
+    frame = panel(periods=6)
+    (note,) = notes_of(make_project(tmp_path), frame[frame["week"] != 5])
+    assert "1 week is missing for everybody (1 between 4 and 6)" in note
+
+
+def days(*texts: str) -> tuple[dt.date, ...]:
+    return tuple(dt.date.fromisoformat(text) for text in texts)
+
+
+@pytest.mark.parametrize(
+    ("periods", "missing"),
+    [
+        ((1987, 1988, 1989), 0),
+        ((1, 2, 4, 7), 3),
+        ((202411, 202412, 202501), 0),
+        ((202411, 202412, 202502), 1),
+        ((202451, 202452, 202501, 202503), 1),  # ISO weeks: 2024 has 52
+        ((202052, 202053, 202101), 0),  # 2020 has 53
+        (days("2025-01-01", "2025-02-01", "2025-03-01"), 0),
+        (days("2025-01-31", "2025-02-28", "2025-03-31"), 0),
+        (days("2025-01-01", "2025-04-01", "2025-10-01"), 1),  # quarters
+        (days("2025-01-06", "2025-01-13", "2025-01-27"), 1),
+        (days("2025-01-09", "2025-01-10", "2025-01-13", "2025-01-14"), 0),  # a weekend
+        (days("2025-01-01", "2025-02-01"), 0),
+    ],
+)
+def test_holes_in_calendars(periods: tuple[Any, ...], missing: int) -> None:
+    assert sum(count for _, _, count in holes(periods)) == missing
+
+
+def test_periods_of_every_type_are_the_same() -> None:
+    def read(values: Any) -> tuple[Any, ...]:
+        found = Periods.of(pd.Series(values), "week", faults)
+        return found.codes.tolist(), found.values
+
+    faults = Faults("test")
+    assert read([3, 1, 3]) == read([3.0, 1.0, 3.0]) == read(["3", "1", "3"]) == ([1, 0, 1], (1, 3))
+    assert read(pd.array([3, None, 1], dtype="Int64")) == read([3.0, np.nan, 1.0]) == ([1, -1, 0], (1, 3))
+    first, second = days("2025-01-06", "2025-01-13")
+    dates = read([second, first, None])
+    assert dates == read(["2025-01-13", "2025-01-06", None]) == ([1, 0, -1], (first, second))
+    assert dates == read(pd.to_datetime(["2025-01-13 08:30", "2025-01-06 17:00", None]))
+    assert read(["20250106", "20250113"]) == ([0, 1], (first, second))
+    assert not faults.found
+    read([1.5, 2.0])
+    assert "values such as 1.5" in str(faults.found[0])
+
+
+def test_loading_keeps_to_the_callers_frame_and_to_the_old_meaning(tmp_path: Path) -> None:
+    """Units as text without a decimal point, whatever number type the file has; the hash is that of the file."""
+    project, frame = make_project(tmp_path), panel()
+    frame["agent"] = number_of(frame)
+    path = write_table(project, frame)
+    study = study_of(project, design=PANEL_DESIGN)
+    assert study.frame["unit"].iloc[0] == "0" and study.frame["unit"].dtype == object
+    assert study.data_sha256 == hashlib.sha256(hashlib.sha256(path.read_bytes()).digest()).hexdigest()
+    assert identifiers(study.program) == {str(i) for i in range(40)}
+
+
+def test_identifiers_of_teams_and_of_queries(tmp_path: Path) -> None:
+    project, frame = make_project(tmp_path), panel(60)
+    frame["crew"] = np.where(number_of(frame) < 6, "C-small", "Floor")
+    write_table(project, frame)
+    query = {"source": None, "query": "SELECT *, crew AS team FROM 'data/table.csv' WHERE agent <> 'a-000'"}
+    program = load_program(write_program(project, design=with_columns(team="team"), data=query), project)
+    found = identifiers(program)
+    assert len(found) == 60 and "C-small" in found and not {"Floor", "a-000"} & found
+    gone = {"source": "data/gone.csv"}
+    program = load_program(write_program(project, "other", design=PANEL_DESIGN, data=gone), project)
+    with pytest.raises(InputError, match="no such file"):
+        identifiers(program)
+
+
+def test_several_kpis_are_refused_by_name(tmp_path: Path) -> None:
+    path = write_program(make_project(tmp_path), kpi={"column": ["minutes", "errors"]})
+    with pytest.raises(InputError, match=r"kpi\.column"):
+        load_program(path, tmp_path)

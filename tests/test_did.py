@@ -10,7 +10,7 @@ import statsmodels.api as sm
 from ldlab import did, load_program, load_study
 from ldlab.did.events import _pools
 from ldlab.did.panel import fixed_effects
-from ldlab.did.untreated import Cells, effect_on_treated
+from ldlab.did.untreated import Cells, effect_on_treated, resampled_effects
 from ldlab.program import LdlabError
 from tests.studies import DATA, make_study
 
@@ -222,7 +222,7 @@ def test_event_study_prints_a_table_without_units():
     events = did.event_study(michigan())
     assert "reference" in str(events)
     assert "units" not in str(events) + events._repr_html_()
-    assert list(events.table()) == ["term", "effect", "low", "high"]
+    assert list(events.table()) == ["term", "effect", "low", "high", "band low", "band high"]
     assert events._repr_html_().count("<tr") == 1 + 4  # a header line
     assert not any(str(firm) in events.model_dump_json() for firm in michigan().frame["unit"].unique())
 
@@ -324,12 +324,34 @@ def test_imputation_matches_least_squares_with_dummies_and_copies_of_clusters():
     assert weighted == pytest.approx(imputed_with_dummies(copies))
 
 
+def test_resamples_from_sums_match_the_cells():
+    # Also where a draw leaves periods unlinked: 8 clusters, most of them untrained in a few weeks only.
+    rng = np.random.default_rng(27)
+    for gaps, clusters, periods in ((0.0, 12, 6), (0.15, 12, 6), (0.55, 8, 4)):
+        frame = company(rng, units=2 * clusters, periods=periods, starts=(2, 3), cluster_size=2, gaps=gaps)
+        frame = frame[(frame["unit"] > 1) | (frame["period"] != 1)]
+        cells = Cells.of(make_study(frame, "staggered").frame)
+        seen = int(cells.cluster.max()) + 1
+        times = rng.multinomial(seen, np.full(seen, 1 / seen), size=60)
+        slow = [effect_on_treated(cells, draw[cells.cluster].astype(float))[0] for draw in times]
+        assert resampled_effects(cells, times) == pytest.approx(slow, nan_ok=True)
+
+
+def test_resamples_of_units_that_change_cluster_match_the_cells():
+    rng = np.random.default_rng(28)
+    frame = company(rng, units=24, starts=(2, 4), cluster_size=2)
+    moved = frame.assign(cluster=frame["cluster"].mask((frame["unit"] == 0) & (frame["period"] > 2), 5))
+    cells, times = Cells.of(make_study(moved, "staggered").frame), rng.multinomial(12, np.full(12, 1 / 12), 5)
+    slow = [effect_on_treated(cells, draw[cells.cluster].astype(float))[0] for draw in times]
+    assert resampled_effects(cells, times) == pytest.approx(slow)
+
+
 def test_imputation_finds_growing_effects_where_two_way_is_biased():
     frame, effect = waves(np.random.default_rng(23), units=4000)
     frame["outcome"] += effect
     truth = effect[frame["period"] >= frame["start"]].mean()
     study = make_study(frame, "staggered")
-    estimate, two_way = did.imputation(study), did.lead_estimate(study)
+    estimate, two_way = did.imputation(study), did.two_way_fixed_effects(study)
     assert abs(estimate.value - truth) < 4 * estimate.se < 0.4
     assert abs(two_way.value - truth) > 1
 
@@ -435,10 +457,6 @@ def test_changes_since_the_start_by_hand():
     assert {e.estimand for e in (*since, *events.estimates)} == {"change"}
     assert did.placebo_start(study) is None
     assert did.negative_weights(study) == 0
-
-
-def test_lead_estimate_goes_by_design():
-    assert did.lead_estimate(make_study(HAND, "staggered")).method == "two-way fixed effects"
 
 
 def test_refusals():

@@ -82,8 +82,8 @@ def _render_something() -> None:
     from nbformat.v4 import new_markdown_cell, new_notebook
 
     from ldlab.batch import page
-    from ldlab.plots import figure
 
+    figure = importlib.import_module("ldlab.plots.figure")
     with contextlib.suppress(Exception):
         page.render(new_notebook(cells=[new_markdown_cell("# Ready?")]))
     with contextlib.suppress(Exception), figure.style():

@@ -4,6 +4,8 @@ from ldlab.bayes.checks import convergence_checks, posterior_predictive_checks, 
 from ldlab.bayes.compiled import Sampling
 from ldlab.bayes.compliers import ComplierPosterior, complier_check, complier_effect, complier_estimate
 from ldlab.bayes.other_priors import ExpectedLoss, expected_loss, prior_check, under_other_priors
+from ldlab.bayes.panel import PanelPosterior
+from ldlab.bayes.panel_events import EventEffects, event_effects
 from ldlab.bayes.posterior import (
     Posterior,
     estimate,
@@ -16,22 +18,26 @@ from ldlab.bayes.posterior import (
 )
 from ldlab.bayes.priors import Priors, priors
 from ldlab.bayes.sites import PooledSites, pooled_sites
-from ldlab.bayes.units import unit_changes
+from ldlab.bayes.units import classical, unit_changes
 from ldlab.bayes.variants import Variants, variants
 
 __all__ = [
     "ComplierPosterior",
+    "EventEffects",
     "ExpectedLoss",
+    "PanelPosterior",
     "PooledSites",
     "Posterior",
     "Priors",
     "Sampling",
     "Variants",
+    "classical",
     "complier_check",
     "complier_effect",
     "complier_estimate",
     "convergence_checks",
     "estimate",
+    "event_effects",
     "expected_loss",
     "fit",
     "model",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import TypeGuard
 
 import numpy as np
 import pymc as pm
@@ -13,6 +14,7 @@ from ldlab.bayes import gaussian
 from ldlab.bayes.compiled import Data, Sampling, Shape, compiled, room_for, sample, with_data
 from ldlab.bayes.families import FAMILIES, rows_of, scale_of
 from ldlab.bayes.gaussian import Gaussian
+from ldlab.bayes.panel import PanelPosterior, fit_panel, panel_model, panel_of, warm_panel
 from ldlab.bayes.predictor import standardised
 from ldlab.bayes.priors import Priors, priors, priors_of
 from ldlab.bayes.units import Floats, Units, cross_products, units_of
@@ -149,11 +151,13 @@ def likelihood_of(study: Study | CrossProducts, units: Units | None, prior: Prio
 def warm(families: Iterable[str] = ("gaussian", "binary", "count")) -> None:
     """Compile the standard models of these families, so that a fit in this process, or a fork of it, only samples.
 
-    No data enter. ``gaussian`` has room for 16 covariates and any number of segments; the others for 4 covariates
-    without segments or clusters.
+    No data enter. ``gaussian`` has room for 16 covariates and any number of segments; ``panel`` (staggered) for about
+    100 cells of cohort and period; the others for 4 covariates without segments or clusters.
     """
     for name in families:
-        if name == "gaussian":
+        if name == "panel":
+            warm_panel()
+        elif name == "gaussian":
             for covariates in (4, 16):
                 compiled(gaussian.build, room_for(covariates=covariates))
         else:
@@ -163,14 +167,16 @@ def warm(families: Iterable[str] = ("gaussian", "binary", "count")) -> None:
 def model(study: Study | CrossProducts) -> pm.Model:
     """The PyMC model of a study with its numbers in place, to be read or sampled by any sampler.
 
-    Which one: see :mod:`ldlab.bayes.gaussian` (continuous KPIs without clusters) and
-    :mod:`ldlab.bayes.families` (all others).
+    Which one: see :mod:`ldlab.bayes.gaussian` (continuous KPIs without clusters), :mod:`ldlab.bayes.panel_model`
+    (staggered panels) and :mod:`ldlab.bayes.families` (all others).
 
     Raises
     ------
     LdlabError
         As :func:`ldlab.bayes.priors`.
     """
+    if _is_staggered(study):
+        return panel_model(study)
     study, units, prior = _asked(study, None)
     found = likelihood_of(study, units, prior)
     return with_data(found.build, found.shape, found.data)
@@ -187,7 +193,13 @@ def prior_effect_draws(study: Study | CrossProducts, draws: int = PRIOR_DRAWS) -
     LdlabError
         As :func:`ldlab.bayes.priors`.
     """
+    if _is_staggered(study):
+        return panel_of(study).prior_effect(draws, np.random.default_rng([study.program.analysis.seed, 1]))
     return likelihood_of(*_asked(study, None)).prior_effect(draws)
+
+
+def _is_staggered(study: Study | CrossProducts) -> TypeGuard[Study]:
+    return isinstance(study, Study) and study.program.design.kind == "staggered"
 
 
 def _asked(
@@ -206,13 +218,14 @@ def _asked(
 
 def fit(
     study: Study | CrossProducts, *, prior: Priors | None = None, sampling: Sampling | None = None
-) -> Posterior:
+) -> Posterior | PanelPosterior:
     """Sample the posterior of :func:`ldlab.bayes.model` with NUTS (nutpie).
 
     Parameters
     ----------
     study : Study or CrossProducts
-        One row per unit, or a two-group before/after panel, which is collapsed to changes per unit first.
+        One row per unit; a two-group before/after panel, which is collapsed to changes per unit first; or a
+        staggered panel, which is reduced to means of cohorts and the scatter of clusters.
     prior : Priors, optional
         Default: :func:`ldlab.bayes.priors` of the study.
     sampling : Sampling, optional
@@ -220,7 +233,7 @@ def fit(
 
     Returns
     -------
-    Posterior
+    Posterior, or PanelPosterior for a staggered panel
         The same numbers for the same data and ``analysis.seed``.
 
     Raises
@@ -228,6 +241,8 @@ def fit(
     LdlabError
         As :func:`ldlab.bayes.priors`.
     """
+    if _is_staggered(study):
+        return fit_panel(study, prior=prior, sampling=sampling)
     study, units, prior = _asked(study, prior)
     found = likelihood_of(study, units, prior)
     seed = study.program.analysis.seed
@@ -296,7 +311,7 @@ def _named(
     return table if pooled else table.drop_vars("segment_effect")
 
 
-def estimate(posterior: Posterior) -> Estimate:
+def estimate(posterior: Posterior | PanelPosterior) -> Estimate:
     """The average effect as an :class:`ldlab.Estimate`: posterior mean, sd, equal-tailed interval, chances.
 
     For the estimand's population (everyone: ATE, ITT; the trained: ATT), in effect units.
@@ -312,7 +327,7 @@ def estimate(posterior: Posterior) -> Estimate:
     )
 
 
-def segment_estimates(posterior: Posterior) -> tuple[Estimate, ...]:
+def segment_estimates(posterior: Posterior | PanelPosterior) -> tuple[Estimate, ...]:
     """One estimate for each segment with the minimum group size in both arms; empty without segments.
 
     Segments that are too small, and the next smallest where a single one could be found by subtraction,
@@ -333,7 +348,7 @@ def segment_estimates(posterior: Posterior) -> tuple[Estimate, ...]:
     )
 
 
-def segments_alone(posterior: Posterior) -> tuple[Estimate, ...]:
+def segments_alone(posterior: Posterior | PanelPosterior) -> tuple[Estimate, ...]:
     """Each segment's plain difference in means, as if the others did not exist; beside the pooled ones it shows how
     far they were pulled to the average. Welch errors; empty without segments or rows.
     """
@@ -363,7 +378,7 @@ def segments_alone(posterior: Posterior) -> tuple[Estimate, ...]:
     return tuple(found)
 
 
-def _counted(posterior: Posterior, segment: int) -> dict[str, int | None]:
+def _counted(posterior: Posterior | PanelPosterior, segment: int) -> dict[str, int | None]:
     study, units = posterior.study, posterior.units
     if isinstance(study, CrossProducts) or units is None:
         return study.count(segment)  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from scipy import special
 
+from ldlab.bayes.panel_series import Series, series_of
 from ldlab.bayes.units import Family, Units, units_of
 from ldlab.estimate import Printed, format_number
 from ldlab.program import CrossProducts, Question, Study
@@ -107,14 +108,36 @@ class Priors(Printed):
         return format_number(value, max(0, 2 - math.floor(math.log10(size))), sign=sign)
 
 
+class PanelPriors(Priors):
+    """Priors of a staggered panel's effects, in KPI units; cohorts' levels and periods may have any value."""
+
+    def _rows(self) -> list[tuple[str, str]]:
+        spread = f"half-normal with scale {self._number(self.segment_sd)} {self.unit}"
+        return [
+            super()._rows()[0],
+            (
+                "growth since the start",
+                f"Normal(0, {self._number(self.segment_sd)}) {self.unit}, as sd over the trained",
+            ),
+            ("how far it bends, and cohorts and cells differ", f"each {spread}"),
+            ("levels of cohorts, and periods", "any value is equally likely"),
+        ]
+
+
+def panel_priors(series: Series) -> PanelPriors:
+    """As :func:`priors`, from a reduced panel; the KPI's sd is that of a unit's change between two periods."""
+    made = priors_for(series.study, "gaussian", 0.0, series.sd)
+    return PanelPriors(**{name: getattr(made, name) for name in made.__dataclass_fields__})
+
+
 def priors(study: Study | CrossProducts) -> Priors:
     """The priors that the program file gives, and documented defaults for the rest.
 
     Parameters
     ----------
     study : Study or CrossProducts
-        One row per unit, or a two-group before/after panel, which is collapsed to changes per unit first;
-        'the KPI' is then that change.
+        One row per unit; a two-group before/after panel, which is collapsed to changes per unit first; or a
+        staggered panel. In panels 'the KPI' is the change of an untrained unit.
 
     Returns
     -------
@@ -136,6 +159,8 @@ def priors(study: Study | CrossProducts) -> Priors:
         return replace(
             priors_for(study, "gaussian", float(comparison[0]), float(comparison[1])), any_level=any_level
         )
+    if study.program.design.kind == "staggered":
+        return panel_priors(series_of(study))
     return priors_of(units_of(study))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -10,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import optimize
 
+from ldlab.estimate import Estimate
 from ldlab.program import CrossProducts, LdlabError, Study
 from ldlab.program.cross_products import POOLED, refuse_explained, split_small
 
@@ -107,7 +109,7 @@ def unit_changes(study: Study) -> Study:
     if len(starts) != 1:
         raise LdlabError(
             f"bayes: found {len(starts)} different starts among trained units; expected one for a before/after"
-            " comparison of two groups. Set design.kind to staggered and use diff_in_diff"
+            " comparison of two groups. Set design.kind to staggered"
         )
     frame = frame.sort_values(["unit", "period"], kind="stable")
     before, after = frame[frame["period"] < starts[0]], frame[frame["period"] >= starts[0]]
@@ -122,12 +124,35 @@ def unit_changes(study: Study) -> Study:
     return replace(study, frame=rows, left_out=(*study.left_out, (why, int(lost))))
 
 
+def classical(
+    study: Study,
+    *,
+    of_units: Callable[[Study], tuple[Estimate, ...]],
+    of_panels: Callable[[Study], Estimate],
+) -> tuple[Estimate, ...]:
+    """The same question by a classical method, to stand beside the Bayesian estimate.
+
+    Parameters
+    ----------
+    study
+        Any design.
+    of_units
+        What answers for one row per unit, such as ``ldlab.ab.estimates``; a two-group before/after panel is collapsed
+        by :func:`unit_changes` first.
+    of_panels
+        What answers for a staggered panel, such as ``ldlab.did.lead_estimate``.
+    """
+    if study.program.design.kind == "staggered":
+        return (of_panels(study),)
+    return of_units(unit_changes(study))
+
+
 def units_of(study: Study) -> Units:
     """The study as arrays; refuses what a model of two arms cannot be fitted to."""
     kind = study.program.design.kind
     if kind not in DESIGNS:
         raise LdlabError(
-            f"bayes: found design {kind}; expected {', '.join(DESIGNS)}. Use diff_in_diff for this design"
+            f"bayes: found design {kind}; expected {', '.join(DESIGNS)} or staggered. Use diff_in_diff for this design"
         )
     study = _complete_cases(unit_changes(study))
     frame = study.frame

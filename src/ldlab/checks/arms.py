@@ -1,4 +1,4 @@
-"""Whether the arms are what they should be: sizes, balance, take-up, missing KPI, clusters."""
+"""Whether the arms are what they should be: sizes, balance, take-up, missing KPI."""
 
 from __future__ import annotations
 
@@ -27,39 +27,42 @@ MISSING_GAP = 5.0  # percentage points between the arms
 MISSING_MOST = 20.0  # percent without KPI overall
 TAKE_UP_P = 0.05
 LARGEST_DIFFERENCE = 0.25  # standard deviations
-FEWEST_CLUSTERS = 5
 
 
 def missing_kpi(study: Study) -> Check:
     """Whether the KPI is missing too often, or more often in one arm.
 
-    Failed when the shares without KPI differ between the arms by over 5 points and a chi-square test of two
-    proportions has p < .05, or when over 20% have none. In a panel the rows, not the units, are counted; as
-    rows of one unit go together, the test is then too ready to fail, and no power is given. A count under
-    the minimum group size is not shown, nor a share, a denominator or a power that would give it away.
+    Failed when the shares without KPI differ between the arms by over 5 points and a test of equality has p < .05,
+    or when over 20% have none. The test is chi-square of two proportions; in a panel, where the rows of one unit
+    go together, it is Welch's t of the clusters' (or units') shares of rows without KPI. A count under the minimum
+    group size is not shown, nor a share, a denominator or a power that would give it away.
     """
-    rows, without = study.missing["rows"].astype(float), study.missing["without KPI"].astype(float)
-    share = 100 * without / rows
-    overall = 100 * without.sum() / rows.sum()
-    differ, power = False, ""
-    shown = all(can_be_shown(count, study) for count in without)
-    what = "rows" if study.program.is_panel else study.program.design.units
+    missing, design = study.missing, study.program.design
+    rows, without = missing["rows"].astype(float), missing["without KPI"].astype(float)
+    share, overall = 100 * without / rows, 100 * without.sum() / rows.sum()
+    by_unit = "sd of shares" in missing
+    what = f"{design.unit}-{design.period}s" if study.program.is_panel else design.units
     gap = abs(share.get(1, 0.0) - share.get(0, 0.0)) if len(rows) > 1 else 0.0
+    shown = all(can_be_shown(count, study) for count in without)
+    differ, power = False, ""
     if len(rows) > 1 and without.sum():
-        p = stats.chi2_contingency(np.column_stack([without, rows - without]), correction=False).pvalue
+        p, error = _clusters_missing(missing) if by_unit else _units_missing(rows, without)
         differ = bool(p < MISSING_P and gap > MISSING_GAP)
-        spread = math.sqrt(overall * (100 - overall) * (1 / rows).sum())
-        seen = max(MISSING_GAP, (stats.norm.isf(MISSING_P / 2) + stats.norm.ppf(POWER)) * spread)
-        if shown and not study.program.is_panel:
+        seen = max(MISSING_GAP, (stats.norm.isf(MISSING_P / 2) + stats.norm.ppf(POWER)) * error)
+        if shown and seen < 100 and (by_unit or not study.program.is_panel):
             power = (
                 f"a gap of {seen:.0f} percentage points between the arms would have been seen 4 times in 5"
             )
     sentence = f"The KPI is missing for {_missing_by_arm(study, 'without KPI', what)}"
+    if by_unit and missing["units without KPI"].sum():
+        sentence += (
+            f", altogether for {_missing_by_arm(study, 'units without KPI', design.units, of='units')}"
+        )
     if differ:
         sentence += "; who is missing depends on training, and the estimate compares those who remain"
     elif overall > MISSING_MOST:
         sentence += "; those who remain may not stand for all"
-    if study.missing["without covariates"].sum():
+    if missing["without covariates"].sum():
         sentence += f". Some covariate is missing for {_missing_by_arm(study, 'without covariates', what)}"
     return Check(
         name="missing KPI",
@@ -229,49 +232,32 @@ def take_up(study: Study) -> Check | None:
     )
 
 
-def enough_clusters(study: Study) -> Check:
-    """Whether each arm has at least 5 clusters (units, where no cluster is named) to take errors from.
-
-    With fewer, clustered errors are too small however many people there are (Cameron & Miller 2015, Journal of
-    Human Resources 50, section VI; MacKinnon & Webb 2018, The Econometrics Journal 21).
-    """
-    clustered = "cluster" in study.frame
-    counts = study.frame.groupby("arm")["cluster" if clustered else "unit"].nunique()
-    wanted = [1] if study.program.design.kind == "before_after" else [1, 0]
-    sizes = {arm: int(counts.get(arm, 0)) for arm in wanted}
-    fewest = min(sizes.values())
-    failed = fewest < FEWEST_CLUSTERS
-    what = "clusters" if clustered else study.program.design.units
-    names = {1: "trained", 0: "comparison"}
-    shown = " and ".join(
-        f"{size if clustered else count_text(size, study)} {names[arm]} {what}" for arm, size in sizes.items()
-    )
-    shown += f" ({study.program.design.columns.cluster})" if clustered else ""
-    verdict = (
-        "too few: results this clear also come about by chance, more often than the interval says"
-        if failed
-        else "enough for the interval to be taken at its word"
-    )
-    return Check(
-        name="enough clusters",
-        status="failed" if failed else "passed",
-        sentence=f"There are {shown}: {verdict}.",
-        statistic=float(fewest) if clustered or can_be_shown(fewest, study) else None,
-        statistic_name="clusters in the smaller arm",
-        threshold=float(FEWEST_CLUSTERS),
-        needed=True,
-    )
+def _units_missing(rows: pd.Series, without: pd.Series) -> tuple[float, float]:
+    """p-value of equal shares, and the standard error of their difference in percentage points; rows independent."""
+    p = stats.chi2_contingency(np.column_stack([without, rows - without]), correction=False).pvalue
+    overall = 100 * without.sum() / rows.sum()
+    return float(p), math.sqrt(overall * (100 - overall) * (1 / rows).sum())
 
 
-def _missing_by_arm(study: Study, column: str, what: str) -> str:
+def _clusters_missing(missing: pd.DataFrame) -> tuple[float, float]:
+    """The same from the clusters' shares; p is 1 where an arm has one cluster, or nothing varies."""
+    error = math.sqrt((missing["sd of shares"] ** 2 / missing["clusters"]).sum())
+    if missing["clusters"].min() < 2 or error == 0:
+        return 1.0, math.inf
+    sides = [(missing[key][1], missing[key][0]) for key in ("mean share", "sd of shares", "clusters")]
+    (m1, m0), (s1, s0), (n1, n0) = sides
+    return float(stats.ttest_ind_from_stats(m1, s1, n1, m0, s0, n0, equal_var=False).pvalue), 100 * error
+
+
+def _missing_by_arm(study: Study, column: str, what: str, *, of: str = "rows") -> str:
     """'14 of 200 trained (7%) and fewer than 10 comparison agents'; a small count has no denominator."""
     parts = []
     for arm, name in ((1, "trained"), (0, "comparison")):
         if arm in study.missing.index:
-            rows, count = (int(study.missing[key][arm]) for key in ("rows", column))
-            of = f" of {rows:,}" if can_be_shown(count, study) else ""
-            share = f" ({count / rows:.0%})" if of and count else ""
-            parts.append(f"{count_text(count, study)}{of} {name}{share}")
+            rows, count = (int(study.missing[key][arm]) for key in (of, column))
+            total = f" of {rows:,}" if can_be_shown(count, study) else ""
+            share = f" ({count / rows:.0%})" if total and count else ""
+            parts.append(f"{count_text(count, study)}{total} {name}{share}")
     return f"{' and '.join(parts)} {what}"
 
 

@@ -5,20 +5,22 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from ldlab.data.audit import panel_audit, panel_notes
 from ldlab.data.contract import checked_frame
 from ldlab.data.cross_products import load_cross_products
 from ldlab.data.limits import (
-    ARMS,
     arms_can_be_shown,
+    panel_can_be_read,
     percent_has_a_base,
     target_is_possible,
     too_early_can_be_told,
 )
-from ldlab.data.read import read_table, source_name
-from ldlab.data.values import Faults
+from ldlab.data.read import read_table, select, source_name
+from ldlab.data.sums import quoted
+from ldlab.data.values import Faults, as_text, varies
 from ldlab.program import Program, Study
 
-__all__ = ["identifiers", "load_cross_products", "load_study", "read_table"]
+__all__ = ["identifiers", "load_cross_products", "load_study", "panel_audit", "panel_notes", "read_table"]
 
 
 def load_study(program: Program) -> Study:
@@ -30,8 +32,9 @@ def load_study(program: Program) -> Study:
         With every breach of the data contract: the column, what was found, what was expected.
     """
     raw, sha256 = read_table(program)
-    frame, covariates, periods, left_out = checked_frame(raw, program)
-    missing = _missing(frame, covariates)
+    checked = checked_frame(raw, program)
+    frame, covariates, periods = checked.frame, checked.covariates, checked.periods
+    missing = _missing(frame, covariates, is_panel=program.is_panel)
     seen = frame[frame["outcome"].notna()].reset_index(drop=True)
     _refuse_thin_data(seen, program)
     cut_off = program.data.cut_off or (periods[-1] if periods else None)
@@ -44,32 +47,36 @@ def load_study(program: Program) -> Study:
         covariates=covariates,
         baseline=baseline,
         missing=missing,
-        left_out=tuple(left_out),
+        left_out=checked.left_out,
         periods=periods,
         cut_off=cut_off,
         data_sha256=sha256,
+        audit=panel_audit(frame, program, periods) if program.is_panel else None,
+        notes=(*checked.notes, *panel_notes(frame, program, periods)) if program.is_panel else (),
     )
     target_is_possible(study)
     return study
 
 
 def identifiers(program: Program) -> frozenset[str]:
-    """What no published file may hold, as text: every unit's id, and the ids of clusters of few units.
+    """What no published file may hold, as text: every unit's id, and the ids of clusters and teams of few units.
 
     A cluster of at least the minimum group size is no person, and its name may be an ordinary word; a segment's
     name is shown on purpose.
     """
-    raw, _ = read_table(program)
-    columns = program.design.columns
-    ids = {str(value) for value in raw[columns.unit].dropna().unique()}
-    if columns.cluster is None or columns.cluster == columns.segment:
-        return frozenset(ids)
-    sizes = raw.groupby(columns.cluster)[columns.unit].nunique()
-    small = sizes.index[sizes < program.analysis.minimum_group_size]
-    return frozenset(ids | {str(value) for value in small})
+    columns, minimum = program.design.columns, program.analysis.minimum_group_size
+    groups = sorted({columns.cluster, columns.team} - {None, columns.segment}, key=str)
+    listed = ", ".join(quoted(str(name)) for name in (columns.unit, *groups))
+    rows = select(program, f"DISTINCT {listed}").set_axis(["unit", *groups], axis=1)
+    found = [rows["unit"]]
+    for group in groups:
+        sizes = rows.groupby(group)["unit"].nunique()
+        found.append(sizes.index[sizes < minimum].to_series())
+    return frozenset(text for ids in found for text in as_text(ids.dropna()))
 
 
-def _missing(frame: pd.DataFrame, covariates: tuple[str, ...]) -> pd.DataFrame:
+def _missing(frame: pd.DataFrame, covariates: tuple[str, ...], *, is_panel: bool) -> pd.DataFrame:
+    """By arm: rows, and those with something missing; in panels also units, and clusters' shares of missing KPI."""
     incomplete = (
         frame[list(covariates)].isna().any(axis=1) if covariates else pd.Series(False, index=frame.index)
     )
@@ -77,32 +84,40 @@ def _missing(frame: pd.DataFrame, covariates: tuple[str, ...]) -> pd.DataFrame:
         {"arm": frame["arm"], "without KPI": frame["outcome"].isna(), "without covariates": incomplete}
     )
     by_arm = flags.groupby("arm")
-    return by_arm.sum().assign(rows=by_arm.size()).astype(int)[["rows", "without KPI", "without covariates"]]
+    rows = by_arm.sum().assign(rows=by_arm.size()).astype(int)[["rows", "without KPI", "without covariates"]]
+    return rows.join(_missing_units(flags, frame)) if is_panel else rows
+
+
+def _missing_units(flags: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
+    """By arm: units, those without any KPI, and number, mean and sd of the clusters' (or units') missing shares."""
+    unit = pd.factorize(frame["unit"])[0]
+    never_seen = flags.groupby(["arm", unit])["without KPI"].min().groupby("arm")
+    group = pd.factorize(frame["cluster"])[0] if "cluster" in frame else unit
+    shares = flags.groupby(["arm", group])["without KPI"].mean().groupby("arm")
+    return pd.DataFrame(
+        {
+            "units": never_seen.size(),
+            "units without KPI": never_seen.sum().astype(int),
+            "clusters": shares.size(),
+            "mean share": shares.mean(),
+            "sd of shares": shares.std(),
+        }
+    )
 
 
 def _refuse_thin_data(frame: pd.DataFrame, program: Program) -> None:
-    """Refuse a single arm, an arm too small to publish, a KPI that does not vary, and an empty before or after."""
-    wanted = [1] if program.design.kind == "before_after" else [1, 0]
+    """Refuse a single arm, an arm too small to publish, and a KPI that does not vary."""
+    if program.is_panel:
+        panel_can_be_read(frame, program)
+        return
     units = frame.groupby("arm")["unit"].nunique()
-    arms_can_be_shown({arm: int(units.get(arm, 0)) for arm in wanted}, wanted, program)
+    arms_can_be_shown({arm: int(units.get(arm, 0)) for arm in (1, 0)}, [1, 0], program)
     faults = Faults(source_name(program))
-    if frame["outcome"].nunique() < 2:
+    if not varies(frame["outcome"]):
         faults.add(program.kpi.column, "one value in every row", "a KPI that varies")
-    elif not program.is_panel and frame.groupby("arm")["outcome"].nunique().max() == 1:
+    elif frame.groupby("arm")["outcome"].nunique().max() == 1:
         hint = "It may be the treatment under another name."
         faults.add(program.kpi.column, "one value in each arm", "a KPI that varies within the arms", hint)
-    if program.is_panel:
-        first = frame["start"].min()
-        cells = frame.groupby(["arm", frame["period"] >= first]).size()
-        for arm in wanted:
-            for after in (False, True):
-                if (arm, after) not in cells.index:
-                    when = "after" if after else "before"
-                    faults.add(
-                        program.kpi.column,
-                        f"no {ARMS[arm]} rows {when} the first start",
-                        "rows before and after in each arm",
-                    )
     faults.stop_if_any()
 
 

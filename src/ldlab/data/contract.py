@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ldlab.data.panel import panel_frame
+from ldlab.data.panel import Panel, panel_frame
 from ldlab.data.read import source_name
-from ldlab.data.values import Faults, binary_arm, code_text, examples, numeric, unique
+from ldlab.data.values import Faults, as_text, binary_arm, codes_of, examples, numeric, unique, varies
 from ldlab.program import Program, did_you_mean
 from ldlab.program.sections import Kpi
 
@@ -27,24 +28,39 @@ CANONICAL = {
     "start",
     "variant",
     "censored",
+    "team",
+    "placebo_group",
+    "manipulation",
 }
 
 
-def checked_frame(
-    raw: pd.DataFrame, program: Program
-) -> tuple[pd.DataFrame, tuple[str, ...], tuple[Any, ...], list[tuple[str, int]]]:
-    """Hold the raw table against the program file.
+@dataclass(frozen=True)
+class Checked:
+    """A table that holds the contract.
 
-    Returns
-    -------
+    Attributes
+    ----------
     frame
-        Canonical columns (see :class:`ldlab.Study`), rows without KPI still in it.
+        Canonical columns (see :class:`ldlab.Study`), rows without a KPI among them.
     covariates
         Names of the numeric covariate columns.
     periods
         The panel's periods in order; empty for a cross-section.
     left_out
         Why rows were left out, and how many.
+    notes
+        What a reader should know of a panel's periods and starts.
+    """
+
+    frame: pd.DataFrame
+    covariates: tuple[str, ...]
+    periods: tuple[Any, ...] = ()
+    left_out: tuple[tuple[str, int], ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def checked_frame(raw: pd.DataFrame, program: Program) -> Checked:
+    """Hold the raw table against the program file.
 
     Raises
     ------
@@ -63,11 +79,10 @@ def checked_frame(
     if columns.cluster is not None:
         frame["cluster"] = _clusters(raw, columns.cluster, faults)
     if columns.segment is not None:
-        frame["segment"] = raw[columns.segment].astype("string").fillna("not recorded").astype(object)
-    periods: tuple[Any, ...] = ()
-    left_out: list[tuple[str, int]] = []
+        frame["segment"] = as_text(raw[columns.segment]).fillna("not recorded")
+    panel = Panel(frame, (), [], [])
     if program.is_panel:
-        frame, periods, left_out = panel_frame(raw, frame, program, faults)
+        panel = panel_frame(raw, frame, pd.factorize(frame["unit"])[0], program, faults)
     else:
         both = columns.assignment is not None and columns.treatment is not None
         frame["arm"] = binary_arm(raw, columns.assignment or str(columns.treatment), program, faults)
@@ -75,9 +90,9 @@ def checked_frame(
         unique(frame, ["unit"], [columns.unit], faults)
         _add_design_columns(raw, frame, program, faults)
     faults.stop_if_any()
-    covariates = _add_covariates(raw, frame, program, faults)
+    covariates = _add_covariates(raw, panel.frame, program, faults)
     faults.stop_if_any()
-    return frame, covariates, periods, left_out
+    return Checked(panel.frame, covariates, panel.periods, tuple(panel.left_out), tuple(panel.notes))
 
 
 def columns_exist(raw: pd.DataFrame, program: Program, faults: Faults) -> None:
@@ -88,12 +103,17 @@ def columns_exist(raw: pd.DataFrame, program: Program, faults: Faults) -> None:
         ("kpi.exposure_column", program.kpi.exposure_column),
         *(
             (f"design.columns.{role}", getattr(columns, role))
-            for role in ("unit", "treatment", "assignment", "period", "start", "cluster", "segment")
+            for role in (
+                *("unit", "treatment", "assignment", "period", "start", "cluster", "segment"),
+                *("team", "placebo_group"),
+            )
         ),
         *(("design.columns.covariates", name) for name in columns.covariates),
         ("kpi.censored_column", program.kpi.censored_column),
         *(("design.negative_controls", control.column) for control in program.design.negative_controls),
     ]
+    if program.design.manipulation_check is not None:
+        named.append(("design.manipulation_check.column", program.design.manipulation_check.column))
     for role, name in named:
         if name is not None and name not in raw.columns:
             faults.add(
@@ -106,13 +126,6 @@ def _identifiers(raw: pd.DataFrame, column: str, faults: Faults) -> pd.Series:
     if missing:
         faults.add(column, f"{missing} rows without a unit", "a unit in every row")
     return as_text(raw[column])
-
-
-def as_text(values: pd.Series) -> pd.Series:
-    """Identifiers as text; whole numbers without a decimal point."""
-    if pd.api.types.is_float_dtype(values) and (values.dropna() % 1 == 0).all():
-        values = values.astype("Int64")
-    return values.astype("string").astype(object)
 
 
 def _clusters(raw: pd.DataFrame, column: str, faults: Faults) -> pd.Series:
@@ -179,7 +192,7 @@ def outcome_of(raw: pd.DataFrame, program: Program, frame: pd.DataFrame, faults:
             faults.add(kpi.exposure_column, f"{bad} exposures of 0 or less", "exposures above 0")
         frame["count"], frame["exposure"] = values, exposure
         values = values / exposure.where(exposure > 0)
-    if values.nunique() == 1:
+    if not varies(values):
         faults.add(kpi.column, f"the one value {seen.iloc[0]:g} in every row", "a KPI that varies")
     return values
 
@@ -195,7 +208,7 @@ def _add_design_columns(raw: pd.DataFrame, frame: pd.DataFrame, program: Program
     """Arms by name, whether a duration was still running, and negative controls, where the program names them."""
     design, kpi = program.design, program.kpi
     if design.treated_values:
-        frame["variant"] = raw[str(design.columns.treatment)].map(code_text).astype(object)
+        frame["variant"] = codes_of(raw[str(design.columns.treatment)])
     if kpi.censored_column is not None:
         flag = numeric(raw, kpi.censored_column, faults)
         if not flag.isin([0, 1]).all():
@@ -205,7 +218,7 @@ def _add_design_columns(raw: pd.DataFrame, frame: pd.DataFrame, program: Program
         frame["censored"] = flag
     for control in design.negative_controls:
         values = numeric(raw, control.column, faults)
-        if values.nunique() < 2:
+        if not varies(values):
             faults.add(control.column, "one value in every row", "a negative control that varies")
         frame[f"negative: {control.column}"] = values
 
@@ -214,8 +227,9 @@ def _add_covariates(
     raw: pd.DataFrame, frame: pd.DataFrame, program: Program, faults: Faults
 ) -> tuple[str, ...]:
     names: list[str] = []
-    rows = raw.loc[frame.index]
-    for column in program.design.columns.covariates:
+    named = list(program.design.columns.covariates)
+    rows = raw[named] if len(raw) == len(frame) else raw.loc[frame.index, named]
+    for column in named:
         values = rows[column]
         if pd.api.types.is_bool_dtype(values) or pd.api.types.is_numeric_dtype(values):
             spread = {column: numeric(rows, column, faults)}
@@ -223,7 +237,7 @@ def _add_covariates(
             spread = _indicators(values, column, faults)
         for name, numbers in spread.items():
             safe = f"{name} (covariate)" if name in CANONICAL or name in frame.columns else name
-            if numbers.nunique() < 2:
+            if not varies(numbers):
                 faults.add(column, "one value in every row", "a covariate that varies")
             elif not program.is_panel and numbers.notna().all() and _equal_or_opposite(numbers, frame["arm"]):
                 faults.add(column, "the same as the treatment column", "a covariate measured before training")

@@ -16,12 +16,11 @@ import duckdb
 import numpy as np
 import pandas as pd
 
-from ldlab.data.contract import as_text
 from ldlab.data.limits import arms_can_be_shown, percent_has_a_base, target_is_possible, too_early_can_be_told
 from ldlab.data.read import files_sha256, first_line, parquet_files, source_name
 from ldlab.data.sql_contract import COMPLETE, NO_COVARIATE, NO_KPI, Columns, checked_columns
 from ldlab.data.sums import Floats, Ints, Sums, Table, add_up
-from ldlab.data.values import Faults, binary_arm
+from ldlab.data.values import Faults, as_text, binary_arm
 from ldlab.program import CrossProducts, Fault, InputError, LdlabError, Program
 from ldlab.program.cross_products import POOLED, refuse_explained, split_small
 

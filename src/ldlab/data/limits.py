@@ -5,10 +5,13 @@ from __future__ import annotations
 import datetime as dt
 import math
 from collections.abc import Mapping
+from typing import NoReturn
+
+import pandas as pd
 
 from ldlab.data.read import source_name
-from ldlab.data.values import Faults
-from ldlab.program import PERCENT_OF_BASELINE, CrossProducts, Program, Study
+from ldlab.data.values import Faults, varies
+from ldlab.program import PERCENT_OF_BASELINE, CrossProducts, Fault, InputError, Program, Study
 
 ARMS = {1: "trained", 0: "comparison"}
 
@@ -37,6 +40,76 @@ def arms_can_be_shown(units: Mapping[int, int], wanted: list[int], program: Prog
                 "Smaller groups cannot be published.",
             )
     faults.stop_if_any()
+
+
+def panel_can_be_read(frame: pd.DataFrame, program: Program) -> None:
+    """Refuse a panel in which nobody can be compared or shown, or whose KPI says nothing; rows with a KPI only."""
+    design, minimum = program.design, program.analysis.minimum_group_size
+    per_unit = frame.drop_duplicates("unit")
+    sizes = {arm: int((per_unit["arm"] == arm).sum()) for arm in (1, 0)}
+    starts = per_unit["start"].nunique()
+    if design.kind == "staggered" and starts and not sizes[0]:
+        arms_can_be_shown(sizes, [1], program)
+        _others_wait(frame, program)
+        wanted = [1]
+    elif design.kind == "staggered" and starts > 1 and 0 < sizes[0] < minimum:
+        hint = f"Leave them out with data.query; {design.units} not trained yet are then the comparison."
+        _fault(
+            program,
+            f"fewer than {minimum} never-trained units with a KPI",
+            f"none, or at least {minimum}",
+            hint,
+        )
+    else:
+        wanted = [1] if design.kind == "before_after" else [1, 0]
+        arms_can_be_shown(sizes, wanted, program)
+    _kpi_says_something(frame, wanted, program)
+
+
+def _others_wait(frame: pd.DataFrame, program: Program) -> None:
+    """Where everyone is trained in the end: refuse too few who are seen untrained while others are trained."""
+    design, minimum = program.design, program.analysis.minimum_group_size
+    if frame["start"].nunique() == 1:
+        found = f"every {design.unit} trained from one {design.period} on, all at once"
+        hint = "Use design before_after: it states how the KPI changed, and no effect."
+        _fault(program, found, f"{design.units} that were never trained, or trained later", hint)
+    contested = (frame["period"] >= frame["start"].min()) & (frame["treated"] == 0)
+    if frame.loc[contested, "unit"].nunique() < minimum:
+        found = (
+            f"every {design.unit} trained, and fewer than {minimum} seen untrained while others were trained"
+        )
+        hint = f"Add {design.units} that were never trained, or use design before_after."
+        _fault(program, found, f"at least analysis.minimum_group_size = {minimum} of them", hint)
+
+
+def _kpi_says_something(frame: pd.DataFrame, wanted: list[int], program: Program) -> None:
+    """Refuse a KPI that is constant, or was no KPI before training, and an arm without a before or an after."""
+    faults, column = Faults(source_name(program)), program.kpi.column
+    outcome, trained = frame["outcome"], frame["arm"] == 1
+    before = trained & (frame["treated"] == 0)
+    if not varies(outcome):
+        faults.add(column, "one value in every row", "a KPI that varies")
+    elif not varies(outcome[trained]):
+        faults.add(column, "one value in every row of the trained", "a KPI that varies among them")
+    elif program.kpi.scale != "log" and before.any() and not outcome[before].any():
+        hint = "A KPI that begins with the training, such as a test score in it, has no before."
+        faults.add(
+            column, "0 in every row of the trained before training", "a KPI that was measured before", hint
+        )
+    first = frame["start"].min()
+    cells = frame.groupby(["arm", frame["period"] >= first]).size()
+    for arm in wanted:
+        for after in (False, True):
+            if (arm, after) not in cells.index:
+                found = f"no {ARMS[arm]} rows {'after' if after else 'before'} the first start"
+                faults.add(column, found, "rows before and after in each arm")
+    faults.stop_if_any()
+
+
+def _fault(program: Program, found: str, expected: str, hint: str) -> NoReturn:
+    columns = program.design.columns
+    field = str(columns.start or columns.treatment)
+    raise InputError([Fault(source_name(program), None, field, found, expected, hint)])
 
 
 def percent_has_a_base(baseline: float, sd: float, units: int, program: Program) -> None:

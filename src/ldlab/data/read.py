@@ -85,6 +85,28 @@ def read_files(
     return frame
 
 
+def select(program: Program, what: str, rest: str = "") -> pd.DataFrame:
+    """A SELECT from a program's data; ``rest`` follows the FROM clause. Only its result comes into memory.
+
+    Raises
+    ------
+    InputError
+        As :func:`read_table`; also if a column is not there.
+    """
+    name, root = source_name(program), program.root
+    values: dict[str, Any] = {}
+    with duckdb.connect() as connection:
+        try:
+            if program.data.query is not None:
+                data = _one_select(program.data.query, root, name, connection)
+            else:
+                files = _files(str(program.data.source), root, name)
+                data, values = _reading(files, program.data.missing_values, name)
+            return connection.execute(f"SELECT {what} FROM (\n{data}\n) {rest}", values).df()
+        except duckdb.Error as error:
+            raise _fault(name, first_line(error, root), "a table with the program file's columns") from None
+
+
 def parquet_files(
     program: Program, connection: duckdb.DuckDBPyConnection, folder: Path
 ) -> tuple[list[Path], list[Path]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,6 +55,11 @@ def numeric(raw: pd.DataFrame, column: str, faults: Faults) -> pd.Series:
     return numbers.replace([np.inf, -np.inf], np.nan)
 
 
+def varies(numbers: pd.Series) -> bool:
+    """Whether there are two different numbers."""
+    return bool(numbers.min() < numbers.max())
+
+
 def examples(values: Iterable[Any], most: int = 4) -> str:
     """The first few distinct values, for a message."""
     distinct = list(dict.fromkeys(values))
@@ -70,7 +75,7 @@ def binary_arm(raw: pd.DataFrame, column: str, program: Program, faults: Faults)
         faults.add(column, f"{missing} rows without a value", "trained or not in every row")
     off = 0 if design.control_value is None else design.control_value
     on = design.treated_values or (1 if design.treated_value is None else design.treated_value,)
-    text = values.map(code_text, na_action="ignore")
+    text = codes_of(values)
     trained = {code_text(value) for value in on}
     other = values[values.notna() & ~text.isin(trained | {code_text(off)})]
     if len(other):
@@ -85,6 +90,29 @@ def binary_arm(raw: pd.DataFrame, column: str, program: Program, faults: Faults)
     if absent:
         faults.add(column, f"no row with {', '.join(absent)}", "rows in every arm of design.treated_values")
     return text.isin(trained).astype(int)
+
+
+def codes_of(values: pd.Series) -> pd.Series:
+    """The codes of a column, by :func:`code_text`; missing stays missing."""
+    return _by_distinct(values, lambda distinct: [code_text(value) for value in distinct])
+
+
+def as_text(values: pd.Series) -> pd.Series:
+    """Identifiers as text, whole numbers without a decimal point; equal ones are one object, missing stays missing."""
+    return _by_distinct(values, _texts)
+
+
+def _texts(distinct: pd.Series) -> pd.Series:
+    if pd.api.types.is_float_dtype(distinct) and (distinct % 1 == 0).all():
+        distinct = distinct.astype("Int64")
+    return distinct.astype("string").astype(object)
+
+
+def _by_distinct(values: pd.Series, name: Callable[[pd.Series], Iterable[Any]]) -> pd.Series:
+    """Each value's name, made once for every distinct value."""
+    codes, distinct = pd.factorize(values)
+    names = np.array([*name(pd.Series(distinct)), None], dtype=object)
+    return pd.Series(names[codes], index=values.index, dtype=object)
 
 
 def code_text(value: Any) -> str:

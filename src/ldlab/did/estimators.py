@@ -1,131 +1,44 @@
-"""One number for a panel: two-way fixed effects, first difference, placebo start, before and after."""
+"""One number for a panel: the estimate that leads, the placebo start, before and after."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import statsmodels.api as sm
-from linearmodels.panel.data import PanelData
 
+from ldlab.did.group_time import GroupTime, group_time
+from ldlab.did.inference import Inference, infer, refused
 from ldlab.did.panel import (
-    PanelErrors,
     clusters_of,
     fixed_effects,
-    need_comparison,
     need_panel,
     panel_estimate,
     se_kind_of,
 )
+from ldlab.did.two_way import two_way_fixed_effects
+from ldlab.did.untreated import imputation
 from ldlab.estimate import Estimate
 from ldlab.program import LdlabError, Study
 
-DifferenceErrors = Literal["classical", "HC1", "cluster"]
 PLACEBO_PERIODS = 3  # periods before training that a placebo start needs
-
-
-def two_way_fixed_effects(study: Study, *, se: PanelErrors = "cluster") -> Estimate:
-    """Difference-in-differences: regression on treated with unit and period effects.
-
-    Parameters
-    ----------
-    study
-        A panel, balanced or not.
-    se
-        'cluster': by the program's cluster column, else by unit; t with clusters - 1 degrees of freedom.
-        'classical': independent errors with equal variance, unit and period effects counted.
-
-    Returns
-    -------
-    Estimate
-        The ATT where training starts together, or where its effect is the same for all and does not grow;
-        otherwise a weighted mean of effects whose weights can be negative (see :func:`negative_weights`).
-
-    Raises
-    ------
-    LdlabError
-        If the study is no panel with a comparison, or the effects leave nothing of the treatment.
-
-    Notes
-    -----
-    linearmodels with ``group_debias=True``. Where units nest in clusters, ``auto_df=False,
-    count_effects=False``: the unit effects are then not charged a second time (linearmodels' default for two
-    effects charges them: sqrt(2) too wide for two periods). Cameron & Miller (2015), Journal of Human
-    Resources 50, section III.B.
-    """
-    need_comparison(study)
-    rows = study.frame
-    fit = fixed_effects(rows, rows[["treated"]].astype(float), se)
-    return panel_estimate(study, rows, fit, "treated", se, method="two-way fixed effects")
-
-
-def first_difference(study: Study, *, se: DifferenceErrors = "cluster") -> Estimate:
-    """Two periods: regression of each unit's change on the change in its treatment.
-
-    Units seen in one period only say nothing about a change and are left out; ``n`` counts those used.
-
-    Parameters
-    ----------
-    study
-        A panel of exactly two periods.
-    se
-        'classical' and 'HC1' with t of n - 2; 'cluster' by the program's cluster column, else by unit.
-
-    Raises
-    ------
-    LdlabError
-        If there are not exactly two periods, or the study is no panel with a comparison.
-
-    Notes
-    -----
-    Wooldridge, Introductory Econometrics, section 13.3. The estimate equals :func:`two_way_fixed_effects`.
-    """
-    need_comparison(study)
-    if se not in ("cluster", "classical", "HC1"):
-        raise LdlabError(f"se: found '{se}'; expected 'cluster', 'classical' or 'HC1'.")
-    ranks = sorted(study.frame["period"].unique())
-    if len(ranks) != 2:
-        raise LdlabError(
-            f"first_difference: found {len(ranks)} periods; expected 2. For more use two_way_fixed_effects."
-        )
-    before, after = (study.frame[study.frame["period"] == rank].set_index("unit") for rank in ranks)
-    both = before.index.intersection(after.index)
-    columns = ["outcome", "treated"]
-    change = (after.loc[both, columns] - before.loc[both, columns]).astype(float)
-    rows = study.frame[study.frame["unit"].isin(both)]
-    model = sm.OLS(change["outcome"], sm.add_constant(change["treated"]))
-    if se == "cluster":
-        groups = pd.factorize(clusters_of(before.loc[both].reset_index()))[0]
-        fit = model.fit(cov_type="cluster", cov_kwds={"groups": groups}, use_t=True)
-        df: float = len(np.unique(groups)) - 1
-    else:
-        fit = model.fit(cov_type="nonrobust" if se == "classical" else se, use_t=True)
-        df = fit.df_resid
-    return Estimate.from_t(
-        fit.params["treated"],
-        fit.bse["treated"],
-        df=df,
-        method="first difference",
-        estimand=study.estimand,
-        se_kind=se_kind_of(study, se),
-        n=study.count(rows),
-        **study.measure(),
-    )
 
 
 def placebo_start(study: Study) -> Estimate | None:
     """Pretend that training began k periods earlier: its effect before it truly began should be none.
 
-    Only rows of units not yet trained are used, and only cohorts with at least 3 periods before training.
-    k is half the shortest of these cohorts' pre-periods, rounded down: the false start splits them in two.
+    Only rows of units not yet trained (nor reacting already, where the file names periods of anticipation) are
+    used, and only cohorts with at least 3 periods before that. k is half the shortest of these cohorts'
+    pre-periods, rounded down: the false start splits them in two. Units trained later serve as comparison until
+    their own false start.
 
     Returns
     -------
     Estimate or None
         Two-way fixed effects with clustered errors, estimand 'placebo'; ``term`` says what k was. None where
-        no cohort has 3 periods before training, or an arm is left with fewer units than the minimum group
-        (always so without a comparison).
+        no cohort has 3 periods before training, or fewer units than the minimum group are falsely trained or
+        left to compare with (always so without a comparison).
 
     Raises
     ------
@@ -134,40 +47,24 @@ def placebo_start(study: Study) -> Estimate | None:
     """
     need_panel(study)
     frame, minimum = study.frame, study.program.analysis.minimum_group_size
-    long_enough = frame["start"].isna() | (frame["start"] >= PLACEBO_PERIODS)
-    rows = frame[long_enough & (frame["treated"] == 0)]
-    starts = rows["start"].dropna()
-    rows = rows[rows["period"] < starts.max()] if len(starts) else rows
-    units = rows.groupby("arm")["unit"].nunique()
+    start = frame["start"] - study.program.design.anticipation
+    rows = frame[(start.isna() | (start >= PLACEBO_PERIODS)) & ~(frame["period"] >= start)]
+    start = start[rows.index]
+    if start.notna().any():
+        rows = rows[rows["period"] < start.max()]
+    start = start[rows.index]
+    k = int(start.min()) // 2 if start.notna().any() else 0
+    placebo = (rows["period"] >= start - k).astype(float).to_frame("placebo")
+    contested = rows["period"] >= start.min() - k
+    units = rows[contested].groupby(placebo["placebo"])["unit"].nunique()
     if min(units.get(0, 0), units.get(1, 0)) < minimum:
         return None
-    k = int(starts.min()) // 2
-    false_start = (rows["period"] >= rows["start"] - k).astype(float).to_frame("placebo")
-    fit = fixed_effects(rows, false_start, "cluster")
+    fit = fixed_effects(rows, placebo, "cluster")
     earlier = f"{k} {study.program.design.period}{'s' * (k != 1)} earlier"
     method, estimand = "placebo start", "placebo"
     return panel_estimate(
         study, rows, fit, "placebo", "cluster", method=method, estimand=estimand, term=earlier
     )
-
-
-def negative_weights(study: Study) -> float:
-    """Share of treated cells that the two-way regression counts with the wrong sign.
-
-    The weight of a treated cell (unit and period) is proportional to the residual of ``treated`` after unit
-    and period effects; where it is negative, a larger effect there lowers the estimate (de Chaisemartin &
-    D'Haultfoeuille 2020, American Economic Review 110, theorem 1).
-
-    Returns
-    -------
-    float
-        Between 0 and 1.
-    """
-    need_panel(study)
-    panel = study.frame.set_index(["unit", "period"])
-    residual = PanelData(panel[["treated"]].astype(float)).demean("both", low_memory=True).values2d[:, 0]
-    treated = panel["treated"].to_numpy() == 1
-    return float((residual[treated] < -1e-10).mean())
 
 
 def before_after(study: Study) -> Estimate:
@@ -208,11 +105,86 @@ def before_after(study: Study) -> Estimate:
     )
 
 
-def lead_estimate(study: Study) -> Estimate:
-    """The estimate that leads a panel study, by its design: never by its result.
+def lead_estimate(study: Study, effects: GroupTime | None = None) -> Estimate:
+    """The estimate that leads a panel study, by its design and agreement: never by its result.
 
-    :func:`before_after` where there is no comparison, :func:`two_way_fixed_effects` elsewhere.
+    :func:`before_after` where the design has no comparison; else the agreed estimator, by default
+    :func:`ldlab.did.group_time` (its simple average) for staggered starts and :func:`two_way_fixed_effects` for
+    one start. ``effects`` are the group-time effects, if they were computed already.
+
+    Raises
+    ------
+    LdlabError
+        If that estimate cannot be had; another one would have to be agreed, not taken.
     """
     if study.program.design.kind == "before_after":
         return before_after(study)
-    return two_way_fixed_effects(study)
+    if study.program.estimator == "two_way":
+        return two_way_fixed_effects(study)
+    if study.program.estimator == "imputation":
+        return _agreed_imputation(study)
+    effects = effects or group_time(study)
+    assert effects is not None  # only before_after has none
+    return effects.overall
+
+
+class Beside(NamedTuple):
+    """Estimates beside the lead: the ``sound`` ones, made for different starts as it is, and ``others``, two-way last."""
+
+    sound: tuple[Estimate, ...] = ()
+    others: tuple[Estimate, ...] = ()
+
+
+def beside(study: Study, lead: Estimate, effects: GroupTime | None, inference: Inference) -> Beside:
+    """What the other estimators make of the same panel, for a reader who would have chosen another.
+
+    Their errors come by the same rule as the lead's; averages for which that rule has no method are given with
+    clustered errors where the rule is the jackknife, else without an interval. Empty for design before_after.
+
+    Parameters
+    ----------
+    study, lead, effects
+        The panel, its leading estimate, and its group-time effects.
+    inference
+        From :func:`ldlab.did.infer` of the lead.
+    """
+    if study.program.design.kind == "before_after":
+        return Beside()
+    found: dict[str, Estimate | None] = {
+        "group_time": effects.overall if effects is not None else None,
+        "imputation": imputation(study),
+        "two_way": two_way_fixed_effects(study),
+    }
+    made = {
+        name: infer(study, estimate, estimator=name, plan=inference).estimate
+        for name, estimate in found.items()
+        if estimate is not None and name != study.program.estimator
+    }
+    two_way = (made.pop("two_way"),) if "two_way" in made else ()
+    averages = [] if effects is None else [*effects.estimates[1:], *_other_controls(study, effects)]
+    if effects is not None and inference.rule == "jackknife":
+        averages.append(effects.overall)  # with the clustered error that papers print
+    if inference.rule in ("permutation", "none"):
+        averages = [refused(average) for average in averages]
+    return Beside(tuple(made.values()), (*averages, *two_way))
+
+
+def _other_controls(study: Study, effects: GroupTime) -> tuple[Estimate, ...]:
+    """The simple average against the other comparison: never trained units, or those not trained yet."""
+    if study.frame["start"].nunique() < 2 or study.frame["arm"].nunique() < 2:
+        return ()
+    try:
+        other = group_time(study, controls="never" if effects.controls == "not yet trained" else "not_yet")
+    except LdlabError:
+        return ()
+    return () if other is None else (other.overall,)
+
+
+def _agreed_imputation(study: Study) -> Estimate:
+    estimate = imputation(study)
+    if estimate is None:
+        raise LdlabError(
+            "agreement.estimator: found imputation, which too few trained units or clusters allow here; expected an "
+            "estimator that the data bear. Agree on group_time."
+        )
+    return estimate

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
 import pandas as pd
 
 from ldlab.did.panel import (
@@ -20,6 +21,7 @@ from ldlab.estimate import Estimate, Noun
 from ldlab.program import LdlabError, Study
 
 REFERENCE = -1
+BAND_DRAWS = 20_000
 
 
 class EventStudy(Noun):
@@ -33,18 +35,21 @@ class EventStudy(Noun):
     event_times
         The same in numbers; for a pool the event time nearest to the start.
     reference
-        The event time that all are compared with, -1.
-    covariance
-        Covariance matrix of ``leads``, in effect units squared.
+        The event time that all are compared with: -1, or earlier by the periods of anticipation.
+    covariance_all
+        (event times, event times) covariance matrix, in effect units squared.
     df
-        Degrees of freedom of the joint test: clusters - 1.
+        Degrees of freedom of joint tests: clusters - 1.
+    critical
+        Half-width, in standard errors, of bands that hold all effects together at the program's level.
     """
 
     estimates: tuple[Estimate, ...]
     event_times: tuple[int, ...]
     reference: int = REFERENCE
-    covariance: tuple[tuple[float, ...], ...]
+    covariance_all: tuple[tuple[float, ...], ...]
     df: float
+    critical: float
 
     @property
     def leads(self) -> tuple[Estimate, ...]:
@@ -56,8 +61,29 @@ class EventStudy(Noun):
         """Event times of the leads."""
         return tuple(time for time in self.event_times if time < self.reference)
 
+    @property
+    def covariance(self) -> tuple[tuple[float, ...], ...]:
+        """Covariance matrix of ``leads``."""
+        m = len(self.lead_times)
+        return tuple(row[:m] for row in self.covariance_all[:m])
+
+    @property
+    def effects(self) -> np.ndarray:
+        """(event times,) effects, in effect units."""
+        return np.array([e.value for e in self.estimates])
+
+    @property
+    def band_low(self) -> tuple[float, ...]:
+        """Lower bounds of the simultaneous band, one for each event time."""
+        return tuple(e.value - self.critical * e.se for e in self.estimates)
+
+    @property
+    def band_high(self) -> tuple[float, ...]:
+        """Upper bounds of the simultaneous band."""
+        return tuple(e.value + self.critical * e.se for e in self.estimates)
+
     def table(self) -> pd.DataFrame:
-        """One row per event time as readers see it: effect and interval; the reference as 0.
+        """One row per event time as readers see it: effect, interval and band; the reference as 0.
 
         Without numbers of trained units: where they step from one event time to the next, the step is a small
         cohort.
@@ -65,9 +91,11 @@ class EventStudy(Noun):
         rows = [
             {
                 "event time": time, "term": e.term, "effect": e.shown(e.value), "low": e.shown(e.low),
-                "high": e.shown(e.high),
+                "high": e.shown(e.high), "band low": e.shown(low), "band high": e.shown(high),
             }
-            for time, e in zip(self.event_times, self.estimates, strict=True)
+            for time, e, low, high in zip(
+                self.event_times, self.estimates, self.band_low, self.band_high, strict=True
+            )
         ]  # fmt: skip
         rows.append({"event time": self.reference, "term": "reference", "effect": 0.0})
         table = pd.DataFrame(rows)
@@ -88,13 +116,54 @@ class EventStudy(Noun):
         return self._printable().reset_index().to_html(border=0, na_rep="", index=False)
 
 
+def event_study_of(
+    study: Study, estimates: Sequence[Estimate], event_times: Sequence[int], covariance: np.ndarray, df: float
+) -> EventStudy:
+    """The event study of these estimates, with its simultaneous bands."""
+    settings = study.program.analysis
+    return EventStudy(
+        estimates=tuple(estimates),
+        event_times=tuple(event_times),
+        reference=REFERENCE - study.program.design.anticipation,
+        covariance_all=tuple(tuple(float(x) for x in row) for row in covariance),
+        df=float(df),
+        critical=simultaneous_critical(covariance, df, settings.interval_level, settings.seed),
+    )
+
+
+def simultaneous_critical(covariance: np.ndarray, df: float, level: float, seed: int) -> float:
+    """Half-width, in standard errors, at which bands hold all effects together with chance ``level``.
+
+    Parameters
+    ----------
+    covariance
+        (effects, effects); of any rank.
+    df
+        Degrees of freedom of the errors.
+    level, seed
+        Chance that no effect lies outside its band; seed of the draws.
+
+    Notes
+    -----
+    The sup-t band: the quantile of the largest of jointly t-distributed errors, from 20,000 draws (Montiel Olea
+    & Plagborg-Moeller 2019, Journal of Applied Econometrics 34).
+    """
+    scale = np.sqrt(np.diag(covariance))
+    values, vectors = np.linalg.eigh(covariance / np.outer(scale, scale))
+    root = vectors * np.sqrt(np.clip(values, 0, None))
+    rng = np.random.default_rng(seed)
+    errors = rng.standard_normal((BAND_DRAWS, len(scale))) @ root.T
+    largest = np.abs(errors).max(axis=1) / np.sqrt(rng.chisquare(df, BAND_DRAWS) / df)
+    return float(np.quantile(largest, level))
+
+
 def effects_since_start(study: Study, *, se: PanelErrors = "cluster") -> tuple[Estimate, ...]:
     """Effect in the period of the start, the next one, and so on, with unit and period effects and no leads.
 
-    All periods before the start serve as the base, so the answer leans on parallel trends throughout; see
-    :func:`event_study` for a test of it. Design before_after has no comparison to take period effects from:
-    these are then mere changes (estimand 'change'). Event times at which fewer trained units than the
-    minimum group are seen are pooled with their neighbour, and ``term`` says so.
+    All periods before the start (and before any anticipation) serve as the base, so the answer leans on parallel
+    trends throughout; see :func:`event_study` for a test of it. Design before_after has no comparison to take
+    period effects from: these are then mere changes (estimand 'change'). Event times at which fewer trained
+    units than the minimum group are seen are pooled with their neighbour, and ``term`` says so.
 
     Parameters
     ----------
@@ -117,7 +186,8 @@ def effects_since_start(study: Study, *, se: PanelErrors = "cluster") -> tuple[E
     need_panel(study)
     dummies, times = _event_dummies(study, leads=False)
     fit = fixed_effects(study.frame, dummies, se, time_effects=has_comparison(study))
-    return _by_event_time(study, fit, dummies, list(times), se, method="effects since the start")
+    since = [term for term, time in times.items() if time >= 0]
+    return _by_event_time(study, fit, dummies, since, se, method="effects since the start")
 
 
 def period_effects(study: Study, *, se: PanelErrors = "cluster") -> pd.DataFrame:
@@ -144,13 +214,22 @@ def period_effects(study: Study, *, se: PanelErrors = "cluster") -> pd.DataFrame
     )
 
 
-def event_study(study: Study) -> EventStudy:
+class ByEvent(Protocol):
+    """What :func:`event_study` reads of :class:`ldlab.did.GroupTime`."""
+
+    @property
+    def by_event(self) -> EventStudy: ...  # noqa: D102
+
+
+def event_study(study: Study, effects: ByEvent | None = None) -> EventStudy:
     """Effects by event time relative to the last period before training, clustered by cluster or unit.
 
+    In a staggered design those of the group-time ``effects``, where they are given; else a two-way regression.
+
     The regression holds unit effects, period effects (but for design before_after, which has no comparison
-    to take them from) and a dummy for each event time but -1. Event times at which fewer trained units than
-    the minimum group are seen are pooled with their neighbour nearer to the start: this bins the end points
-    (Schmidheiny & Siegloch 2023, Journal of Applied Econometrics 38).
+    to take them from) and a dummy for each event time but the last before training and its anticipation. Event
+    times at which fewer trained units than the minimum group are seen are pooled with their neighbour nearer to
+    the start: this bins the end points (Schmidheiny & Siegloch 2023, Journal of Applied Econometrics 38).
 
     Returns
     -------
@@ -168,15 +247,17 @@ def event_study(study: Study) -> EventStudy:
     Abraham 2021, Journal of Econometrics 225).
     """
     need_panel(study)
+    if effects is not None and study.program.design.kind == "staggered":
+        return effects.by_event
     dummies, times = _event_dummies(study, leads=True)
     fit = fixed_effects(study.frame, dummies, "cluster", time_effects=has_comparison(study))
-    leads = [term for term, time in times.items() if time < REFERENCE]
-    covariance = fit.cov.loc[leads, leads].to_numpy()
-    return EventStudy(
-        estimates=_by_event_time(study, fit, dummies, list(times), "cluster", method="event study"),
-        event_times=tuple(times.values()),
-        covariance=tuple(tuple(float(x) for x in row) for row in covariance),
-        df=float(clusters_of(study.frame).nunique() - 1),
+    terms = list(times)
+    return event_study_of(
+        study,
+        _by_event_time(study, fit, dummies, terms, "cluster", method="event study"),
+        list(times.values()),
+        fit.cov.loc[terms, terms].to_numpy(),
+        clusters_of(study.frame).nunique() - 1,
     )
 
 
@@ -185,9 +266,13 @@ def _by_event_time(
 ) -> tuple[Estimate, ...]:
     """One estimate per event time; ``n`` counts the trained units seen at it."""
     rows, n = study.frame, study.count()
-    seen = {term: int(rows.loc[dummies[term] == 1, "unit"].nunique()) for term in terms}
+    unit = pd.factorize(rows["unit"])[0]
+    seen = {term: int(np.unique(unit[dummies[term].to_numpy() == 1]).size) for term in terms}
+    df = clusters_of(rows).nunique() - 1 if se == "cluster" else fit.df_resid
     return tuple(
-        panel_estimate(study, rows, fit, term, se, method=method, term=term, n={**n, "treated": seen[term]})
+        panel_estimate(
+            study, rows, fit, term, se, df=df, method=method, term=term, n={**n, "treated": seen[term]}
+        )
         for term in terms
     )
 
@@ -199,18 +284,24 @@ def _period_dummies(rows: pd.DataFrame) -> pd.DataFrame:
 def _event_dummies(study: Study, *, leads: bool) -> tuple[pd.DataFrame, dict[str, int]]:
     """0/1 columns named as terms; and each term's event time, of a pool the one nearest the start."""
     rows, minimum = study.frame, study.program.analysis.minimum_group_size
-    event = rows["period"] - rows["start"]
-    units = {int(time): frozenset(part) for time, part in rows["unit"].groupby(event)}
+    event, reference = rows["period"] - rows["start"], REFERENCE - study.program.design.anticipation
+    unit = pd.Series(pd.factorize(rows["unit"])[0], index=rows.index)
+    units = {int(time): frozenset(part.tolist()) for time, part in unit.groupby(event)}
     after = _pools({time: units[time] for time in reversed(units) if time >= 0}, minimum)
     if not after:
         raise LdlabError(
             f"effects by event time: found fewer than {minimum} trained units after their start; expected at "
             "least analysis.minimum_group_size."
         )
-    before = _pools({time: units[time] for time in units if time < REFERENCE}, minimum) if leads else []
-    pools, name = [*before, *reversed(after)], study.program.design.period
+    before = _pools({time: units[time] for time in units if time < reference}, minimum) if leads else []
+    expecting = _pools({time: units[time] for time in units if reference < time < 0}, minimum)
+    pools, name = [*before, *expecting, *reversed(after)], study.program.design.period
     by_term = {_term(pool, min(units), max(units), name): pool for pool in pools}
-    dummies = pd.DataFrame({term: event.isin(pool).astype(float) for term, pool in by_term.items()})
+    time, columns = event.to_numpy(), np.zeros((len(by_term), len(rows)))
+    for column, pool in zip(columns, by_term.values(), strict=True):
+        for member in pool:
+            column[time == member] = 1
+    dummies = pd.DataFrame(columns.T, index=rows.index, columns=list(by_term), copy=False)
     return dummies, {term: min(pool, key=abs) for term, pool in by_term.items()}
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,6 +16,7 @@ from ldlab.estimate import Estimate
 from ldlab.program import Study
 
 DRAWS = 200
+BLOCK = 512  # clusters whose sums are held at once
 LEAST_DRAWS = 0.9  # share of resamples in which some treated cell can be imputed
 
 
@@ -41,8 +44,8 @@ class Cells:
     period: np.ndarray
 
     @classmethod
-    def of(cls, rows: pd.DataFrame) -> Cells:
-        """The cells of a study's frame: one row per unit and period."""
+    def of(cls, rows: pd.DataFrame, anticipation: int = 0) -> Cells:
+        """The cells of a study's frame: one row per unit and period; those of anticipation are neither."""
         unit, units = pd.factorize(rows["unit"], sort=True)
         period, periods = pd.factorize(rows["period"], sort=True)
         shape = (len(units), len(periods))
@@ -51,7 +54,7 @@ class Cells:
         outcome[unit, period] = rows["outcome"].to_numpy(dtype=float)
         cluster[unit, period] = pd.factorize(clusters_of(rows), sort=True)[0]
         treated[unit, period] = rows["treated"].to_numpy() == 1
-        untreated[unit, period] = rows["treated"].to_numpy() == 0
+        untreated[unit, period] = ~(rows["period"] >= rows["start"] - anticipation).to_numpy()
         return cls(outcome, untreated, treated, cluster, unit, period)
 
 
@@ -60,8 +63,9 @@ def imputation(study: Study) -> Estimate | None:
 
     Unit and period effects are fitted by least squares on untreated cells only. Each treated cell's outcome
     without training is their sum, so no treated unit ever serves as a comparison. All treated cells count
-    alike. One is left out where its unit, or its period, has no untreated cell that the other's effect can be
-    compared through; ``term`` then says which share was imputed, and ``n`` counts the cells used.
+    alike; those of agreed anticipation are neither. One is left out where its unit, or its period, has no
+    untreated cell that the other's effect can be compared through; ``term`` then says which share was imputed,
+    and ``n`` counts the cells used.
 
     Parameters
     ----------
@@ -71,9 +75,9 @@ def imputation(study: Study) -> Estimate | None:
     Returns
     -------
     Estimate or None
-        None where the question does not arise (all start together, or nothing is compared), and where it
-        cannot be answered: fewer trained units than the minimum group can be imputed, one cluster, or over
-        10% of the resamples hold no cell that can be imputed.
+        None where the question does not arise (nothing is compared; or all start together, unless it was agreed
+        that imputation leads), and where it cannot be answered: fewer trained units than the minimum group can
+        be imputed, one cluster, or over 10% of the resamples hold no cell that can be imputed.
 
     Raises
     ------
@@ -88,9 +92,9 @@ def imputation(study: Study) -> Estimate | None:
     conservative analytic one. A resample is a vector of integer cluster weights, not a copy of rows.
     """
     need_panel(study)
-    if not is_staggered(study):
+    if not _arises(study):
         return None
-    cells = Cells.of(study.frame)
+    cells = Cells.of(study.frame, study.program.design.anticipation)
     value, used = effect_on_treated(cells, np.ones(cells.outcome.shape))
     rows = study.frame[(cells.untreated | used)[cells.unit, cells.period]]
     imputed_units = int(used.any(axis=1).sum())
@@ -111,6 +115,11 @@ def imputation(study: Study) -> Estimate | None:
         n=_counts(study, rows, cells.treated & ~used, imputed_units),
         **study.measure(),
     )
+
+
+def _arises(study: Study) -> bool:
+    agreed = study.program.agreement.estimator == "imputation"
+    return has_comparison(study) and (agreed or is_staggered(study))
 
 
 def is_staggered(study: Study) -> bool:
@@ -155,14 +164,110 @@ def effect_on_treated(cells: Cells, weight: np.ndarray) -> tuple[float, np.ndarr
 
 def _bootstrap_se(cells: Cells, clusters: int, rng: np.random.Generator) -> float | None:
     times_drawn = rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=DRAWS)
-    draws = np.array(
-        [effect_on_treated(cells, times[cells.cluster].astype(float))[0] for times in times_drawn]
-    )
+    draws = resampled_effects(cells, times_drawn)
     draws = draws[np.isfinite(draws)]
     if len(draws) < LEAST_DRAWS * DRAWS:
         return None
     se = float(draws.std(ddof=1))
     return se if se > 0 else None
+
+
+def resampled_effects(cells: Cells, times_drawn: np.ndarray) -> np.ndarray:
+    """The effect with each cluster counted as often as it was drawn.
+
+    Parameters
+    ----------
+    cells
+        The panel.
+    times_drawn
+        (draws, clusters).
+
+    Returns
+    -------
+    ndarray
+        (draws,); NaN where no treated cell can be imputed.
+
+    Notes
+    -----
+    As :func:`effect_on_treated`, from sums over each cluster's units that are added up once: the cells
+    themselves are only visited for draws that fall into unlinked parts, and where units change cluster.
+    """
+    if (cells.cluster.max(axis=1) != _cluster_of_units(cells)).any():
+        return np.array([_one_draw(cells, times) for times in times_drawn])
+    values = (_from_sums(Sums(*parts)) for parts in zip(*_sums(cells, times_drawn), strict=True))
+    return np.array(
+        [
+            _one_draw(cells, times) if value is None else value
+            for value, times in zip(values, times_drawn, strict=True)
+        ]
+    )
+
+
+def _one_draw(cells: Cells, times: np.ndarray) -> float:
+    return effect_on_treated(cells, times[cells.cluster].astype(float))[0]
+
+
+def _cluster_of_units(cells: Cells) -> np.ndarray:
+    """(units,) the cluster of each unit; of one that changes cluster, the lowest that it was seen in."""
+    seen = cells.untreated | cells.treated
+    return np.where(seen, cells.cluster, cells.cluster.max()).min(axis=1)
+
+
+class Sums(NamedTuple):
+    """What the effect of a draw takes, summed over its units; a leading axis of draws where there are several.
+
+    ``links`` and ``crossed`` are (periods, periods): the untreated, and the treated, cells of one period by the
+    shares of the other in its units' untreated cells. The rest are (periods,): counts, and sums of the outcome
+    less the mean of its unit's untreated cells.
+    """
+
+    links: np.ndarray
+    crossed: np.ndarray
+    untreated: np.ndarray
+    moments: np.ndarray
+    treated: np.ndarray
+    gaps: np.ndarray
+
+
+def _sums(cells: Cells, times_drawn: np.ndarray) -> Sums:
+    untreated = cells.untreated.astype(float)
+    per_unit = untreated.sum(axis=1, keepdims=True)
+    share = np.divide(untreated, per_unit, out=np.zeros_like(untreated), where=per_unit > 0)
+    treated = cells.treated * (per_unit > 0)
+    gap = cells.outcome - (share * cells.outcome).sum(axis=1, keepdims=True)
+    order = np.argsort(_cluster_of_units(cells), kind="stable")
+    ends = np.searchsorted(_cluster_of_units(cells)[order], np.arange(times_drawn.shape[1] + 1))
+    lines = (untreated, untreated * gap, treated, treated * gap)
+    return Sums(
+        _squares(share[order], untreated[order], ends, times_drawn),
+        _squares(treated[order], share[order], ends, times_drawn),
+        *(times_drawn @ np.add.reduceat(line[order], ends[:-1], axis=0) for line in lines),
+    )
+
+
+def _squares(left: np.ndarray, right: np.ndarray, ends: np.ndarray, times_drawn: np.ndarray) -> np.ndarray:
+    """(draws, periods, periods) sums of left' right over the clusters drawn; units in order of cluster."""
+    draws, periods = len(times_drawn), left.shape[1]
+    found = np.zeros((draws, periods**2))
+    for first in range(0, len(ends) - 1, BLOCK):
+        of_block = ends[first : first + BLOCK + 1]
+        parts = [left[a:b].T @ right[a:b] for a, b in pairwise(of_block)]
+        found += times_drawn[:, first : first + BLOCK] @ np.reshape(parts, (len(parts), -1))
+    return found.reshape(draws, periods, periods)
+
+
+def _from_sums(sums: Sums) -> float | None:
+    """The effect of one draw; None where the untreated cells fall into unlinked parts."""
+    usable = sums.untreated > 0
+    part = connected_components(sums.links > 0, directed=False)[1]
+    if len(np.unique(part[usable])) > 1:
+        return None
+    if not (sums.treated[usable] > 0).any():
+        return math.nan
+    normal = np.diag(sums.untreated) - sums.links + (part[:, None] == part)
+    period_effect = np.linalg.solve(normal, sums.moments)
+    gaps = sums.gaps + sums.crossed @ period_effect - sums.treated * period_effect
+    return float(gaps[usable].sum() / sums.treated[usable].sum())
 
 
 def _share_imputed(cells: Cells, used: np.ndarray, period: str) -> str:

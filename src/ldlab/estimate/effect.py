@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
-from pydantic import PrivateAttr
+from pydantic import PrivateAttr, field_validator
 from scipy import stats
 
 from ldlab.estimate.text import Noun, Printed, format_chance, format_number, level_in_words
@@ -34,7 +34,8 @@ class Estimate(Printed, Noun):
         Point estimate, its standard error, which kind of standard error (HC2, cluster by team, posterior sd),
         and the degrees of freedom of its t distribution (None: normal, or posterior draws).
     low, high, level
-        The interval and its level; equal-tailed.
+        The interval and its level; equal-tailed. Where no interval can be given, bounds and error are infinite and
+        chances not a number (null in ``estimate.json``).
     n
         Numbers of treated and comparison units, clusters, observations (intention-to-treat: ``treated`` were
         offered, ``attended`` of them came); None where it does not apply or is suppressed.
@@ -68,6 +69,26 @@ class Estimate(Printed, Noun):
     smallest: float
     term: str = ""
     _draws: tuple[float, ...] = PrivateAttr(())
+
+    @field_validator("se", "high", mode="before")
+    @classmethod
+    def _null_is_no_bound(cls, value: Any) -> Any:
+        return math.inf if value is None else value
+
+    @field_validator("low", mode="before")
+    @classmethod
+    def _null_is_no_lower_bound(cls, value: Any) -> Any:
+        return -math.inf if value is None else value
+
+    @field_validator("p_gain", "p_target", "p_negligible", mode="before")
+    @classmethod
+    def _null_is_not_known(cls, value: Any) -> Any:
+        return math.nan if value is None else value
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether anything can be said about how sure it is."""
+        return math.isfinite(self.low) or math.isfinite(self.high)
 
     @property
     def draws(self) -> np.ndarray | None:
@@ -143,12 +164,14 @@ class Estimate(Printed, Noun):
 
     def shown(self, effect: float) -> float:
         """An effect as readers see it: log points become percent."""
-        return math.expm1(effect) * 100 if self.scale == "log" else effect
+        return math.expm1(effect) * 100 if self.scale == "log" and effect < math.inf else effect
 
     @property
     def decimals(self) -> int:
         """Decimals that the interval's width supports."""
-        width = abs(self.shown(self.high) - self.shown(self.low))
+        ends = [end for end in (self.low, self.high) if math.isfinite(end)]
+        ends = ends if len(ends) == 2 else [0.0, self.value]
+        width = abs(self.shown(ends[1]) - self.shown(ends[0]))
         return 0 if width <= 0 else max(0, min(6, 1 - math.floor(math.log10(width))))
 
     def format(self, effect: float, *, sign: bool = False) -> str:
@@ -157,6 +180,8 @@ class Estimate(Printed, Noun):
 
     def interval_text(self) -> str:
         """'9-in-10 range a to b', with the level that the bounds have."""
+        if not self.has_interval:
+            return "no range can be given"
         return f"{level_in_words(self.level)} {self.format(self.low, sign=True)} to {self.format(self.high, sign=True)}"
 
     def _rows(self) -> list[tuple[str, str]]:
@@ -168,7 +193,9 @@ class Estimate(Printed, Noun):
             ("effect", f"{self.format(self.value, sign=True)} {self.shown_unit}{se} ({self.se_kind}){log}"),
             (
                 f"{self.level:.0%} interval",
-                f"{self.format(self.low, sign=True)} to {self.format(self.high, sign=True)}",
+                f"{self.format(self.low, sign=True)} to {self.format(self.high, sign=True)}"
+                if self.has_interval
+                else "none can be given",
             ),
             ("chance of any gain", format_chance(self.p_gain)),
             (f"chance of {self.format(self.target, sign=True)} or better", format_chance(self.p_target)),

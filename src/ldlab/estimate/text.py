@@ -46,6 +46,8 @@ def format_number(value: float, decimals: int, *, sign: bool = False) -> str:
     >>> format_number(-1234.56, 1, sign=True)
     '−1,234.6'
     """
+    if math.isinf(value):
+        return "−∞" if value < 0 else "∞"
     rounded = round(value, decimals) + 0.0
     text = f"{abs(rounded):,.{decimals}f}"
     mark = "−" if rounded < 0 else "+" if sign and rounded > 0 else ""
@@ -58,6 +60,8 @@ def format_chance(chance: float) -> str:
     >>> format_chance(0.9999), format_chance(0.314)
     ('over 99.5%', '31%')
     """
+    if math.isnan(chance):
+        return "not known"
     if chance > 0.995:
         return "over 99.5%"
     if chance < 0.005:
@@ -81,6 +85,8 @@ def chance_in_words(chance: float) -> str:
     >>> chance_in_words(0.31)
     'unlikely'
     """
+    if math.isnan(chance):
+        return "not known"
     bounds = [
         (0.05, "remote chance"),
         (0.2, "very unlikely"),

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from ldlab.estimate import Estimate
+from ldlab.estimate import Estimate, level_in_words
 from ldlab.plots.figure import (
     ACCENT,
     INK,
@@ -48,7 +48,7 @@ def _forest(axes: Axes, estimates: Sequence[Estimate], *, leading: bool = True) 
         )
         axes.plot([value], [row], "o", markersize=9, markerfacecolor="white", markeredgewidth=2.5,
                   markeredgecolor=ACCENT if leads else SOFT)  # fmt: skip
-    labels = ["\n".join(textwrap.wrap(e.term or e.method, 30)) for e in estimates]
+    labels = ["\n".join(textwrap.wrap(name, 30)) for name in _names(estimates)]
     axes.set_yticks(range(len(estimates)), labels)
     axes.set_ylim(len(estimates) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
@@ -61,6 +61,13 @@ def _forest(axes: Axes, estimates: Sequence[Estimate], *, leading: bool = True) 
     beside.set_yticks(range(len(estimates)), numbers)
     beside.tick_params(axis="y", length=0, labelcolor=INK, labelsize=8.5)
     beside.spines["right"].set_visible(False)
+
+
+def _names(estimates: Sequence[Estimate]) -> list[str]:
+    """What tells the estimates apart: their terms where they share a method, else method and term."""
+    one_method = len({e.method for e in estimates}) == 1
+    both = [", ".join(text for text in (e.method, e.term) if text) for e in estimates]
+    return [e.term or e.method if one_method else name for e, name in zip(estimates, both, strict=True)]
 
 
 def segments(estimates: Sequence[Estimate], alone: Sequence[Estimate] = ()) -> Figure | None:
@@ -117,37 +124,69 @@ class EventTimes(Protocol):
         """Periods since training began."""
         ...
 
+    @property
+    def reference(self) -> int:
+        """The event time that all are compared with."""
+        ...
+
+    @property
+    def band_low(self) -> tuple[float, ...]:
+        """Lower bounds that hold for all event times together."""
+        ...
+
+    @property
+    def band_high(self) -> tuple[float, ...]:
+        """Upper bounds."""
+        ...
+
 
 def event_study(events: EventTimes | None, study: Study) -> Figure | None:
-    """Effect by periods since training began, the last period before it as zero; None without a comparison."""
+    """Effect by periods since training began, each with its interval and, thinner, the band that holds all together.
+
+    The last period before training (and any anticipation) is zero by definition. None without a comparison.
+    """
     if events is None:
         return None
-    estimates, times = events.estimates, events.event_times
-    before = [e for e, time in zip(estimates, times, strict=True) if time < -1]
-    away = sum(not e.low <= 0 <= e.high for e in before)
-    last = estimates[-1]
-    title = (
-        (
-            f"Before training {away} of {len(before)} ranges exclude zero; "
-            if before
-            else "No period before training to test; "
-        )
-        + f"{times[-1]} {study.program.design.period}s after the start: {last.format(last.value, sign=True)} {last.shown_unit}"
-    )
+    title, last = _event_title(events, study), events.estimates[-1]
     with style():
         canvas, axes = new_axes(3.6)
-        middle = [e.shown(e.value) for e in estimates]
-        ends = np.array([[e.shown(e.low), e.shown(e.high)] for e in estimates]).T
-        axes.axhline(0, color=SOFT, linewidth=1)
-        axes.axvline(-0.5, color=SOFT, linewidth=1, linestyle=":")
-        axes.vlines(times, ends[0], ends[1], color=PALE, linewidth=3.5)
-        axes.plot(times, middle, "o", color=ACCENT, markersize=5)
-        axes.plot([-1], [0], "o", markerfacecolor="white", markeredgecolor=SOFT, markersize=6)
+        _draw_events(axes, events)
         axes.annotate("training starts", (-0.5, 1), xycoords=("data", "axes fraction"), xytext=(0, 3),
                       textcoords="offset points", ha="center", fontsize=8.5, color=SOFT)  # fmt: skip
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_xlabel(f"{study.program.design.period}s since training began")
+        level = level_in_words(last.level)
+        axes.set_xlabel(
+            f"{study.program.design.period}s since training began (thick: {level} of each; thin: of all together)"
+        )
         thousands(axes, "y")
         axes.set_ylabel("\n".join(textwrap.wrap(effect_label(last), 34)))
-        alt = f"{title}. " + "; ".join(said(e) for e in (*before[-3:], *estimates[len(before) :][:6])) + "."
-        return finished(canvas, "event_study", title, alt)
+        before = sum(time < 0 for time in events.event_times)
+        told = (*events.estimates[:before][-3:], *events.estimates[before:][:6])
+        return finished(canvas, "event_study", title, f"{title}. " + "; ".join(said(e) for e in told) + ".")
+
+
+def _event_title(events: EventTimes, study: Study) -> str:
+    bands = zip(events.event_times, events.band_low, events.band_high, strict=True)
+    before = [not low <= 0 <= high for time, low, high in bands if time < events.reference]
+    last, period = events.estimates[-1], study.program.design.period
+    found = (
+        f"Before training {sum(before) or 'none'} of {len(before)} bands excludes zero"
+        if before
+        else "No period before training to test"
+    )
+    time = events.event_times[-1]
+    after = f"{time} {period}{'s' * (time != 1)} after the start" if time else f"in the {period} of the start"
+    return f"{found}; {after}: {last.format(last.value, sign=True)} {last.shown_unit}"
+
+
+def _draw_events(axes: Axes, events: EventTimes) -> None:
+    times, last = events.event_times, events.estimates[-1]
+    middle = [e.shown(e.value) for e in events.estimates]
+    ends = np.array([[e.shown(e.low), e.shown(e.high)] for e in events.estimates]).T
+    band_low, band_high = ([last.shown(end) for end in side] for side in (events.band_low, events.band_high))
+    axes.axhline(0, color=SOFT, linewidth=1)
+    axes.axvline(-0.5, color=SOFT, linewidth=1, linestyle=":")
+    axes.vlines(times, band_low, band_high, color=ACCENT, linewidth=0.9)
+    axes.vlines(times, ends[0], ends[1], color=PALE, linewidth=3.5)
+    axes.plot(times, middle, "o", color=ACCENT, markersize=5)
+    axes.plot([events.reference], [0], "o", markerfacecolor="white", markeredgecolor=SOFT, markersize=6)

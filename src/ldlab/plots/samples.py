@@ -26,39 +26,45 @@ from ldlab.plots.figure import (
     style,
     thousands,
 )
+from ldlab.plots.panel import NEVER, cohort_groups, cohort_name
 from ldlab.program import Study
 
 
 def trends(study: Study) -> Figure:
-    """Mean KPI by cohort and period, starts marked; cohorts and cells under the minimum group are left out."""
+    """Mean KPI by cohort and period, each start marked on its line.
+
+    Cells under the minimum group are left out; cohorts under it are put together, or left out if they are too few
+    even so.
+    """
     minimum, kpi = study.program.analysis.minimum_group_size, study.program.kpi
     cohorts = _cohort_means(study, minimum)
+    smaller = _smaller_cohorts(study, minimum)
     log = kpi.scale == "log"
     with style():
         canvas, axes = new_axes(3.8)
         for rank, (start, means) in enumerate(cohorts):
             color, line, marker = _cohort_style(rank, start)
-            label = "never trained" if np.isnan(start) else f"from {study.periods[int(start)]}"
             values = np.exp(means) if log else means
-            x = _period_axis(study, means.index)
-            often = max(1, len(x) // 8)
+            name = cohort_name(study, [NEVER if np.isnan(start) else start])
+            axes.plot(_period_axis(study, means.index), values, color=color, linestyle=line, marker=marker, markersize=4,
+                      markevery=max(1, len(means) // 8), label=name)  # fmt: skip
+            if start in means.index:
+                at = _period_axis(study, [int(start)])
+                axes.axvline(at[0], color=color, linestyle=line, linewidth=1, alpha=0.4)
+                axes.plot(at, [values[start]], "o", markersize=9, markerfacecolor="white", markeredgecolor=color,
+                          markeredgewidth=2, zorder=4)  # fmt: skip
+        if smaller is not None:
+            name, means = smaller
             axes.plot(
-                x,
-                values,
-                color=color,
-                linestyle=line,
-                marker=marker,
-                markersize=4,
-                markevery=often,
-                label=label,
+                _period_axis(study, means.index), np.exp(means) if log else means, color=PALE, label=name
             )
-            if not np.isnan(start):
-                axes.axvline(
-                    _period_axis(study, [int(start)])[0], color=color, linestyle=line, linewidth=1, alpha=0.55
-                )
         thousands(axes, "y")
         axes.set_ylabel(
-            "\n".join(textwrap.wrap(f"{'geometric ' if log else ''}mean {kpi.label} ({kpi.unit})", 40))
+            "\n".join(
+                textwrap.wrap(
+                    f"{'geometric ' if log else ''}mean {kpi.label.removeprefix('the ')} ({kpi.unit})", 40
+                )
+            )
         )
         axes.set_xlabel(study.program.design.period)
         if not isinstance(study.periods[0], int):
@@ -67,19 +73,32 @@ def trends(study: Study) -> Figure:
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(frameon=False, fontsize=8.5, title="trained", alignment="left")
         title = _trend_title(study, cohorts)
-        return finished(canvas, "trends", title, f"{title}. Mean by {study.program.design.period} for "
-                       f"{len(cohorts)} cohorts; vertical lines mark where training starts.")  # fmt: skip
+        return finished(canvas, "trends", title, _trend_alt(study, title, cohorts))
 
 
 def _cohort_means(study: Study, minimum: int) -> list[tuple[float, pd.Series]]:
     """Per start rank (NaN for never): mean outcome by period, without cells under the minimum group."""
     found = []
     for start, rows in study.frame.groupby("start", dropna=False):
-        cells = rows.groupby("period")["outcome"].agg(["mean", "size"])
-        means = cells.loc[cells["size"] >= minimum, "mean"]
+        means = _means(rows, minimum)
         if len(means) > 1:
             found.append((float(np.asarray(start, dtype=float)), means))
     return found
+
+
+def _means(rows: pd.DataFrame, minimum: int) -> pd.Series:
+    cells = rows.groupby("period")["outcome"].agg(["mean", "size"])
+    return cells.loc[cells["size"] >= minimum, "mean"]
+
+
+def _smaller_cohorts(study: Study, minimum: int) -> tuple[str, pd.Series] | None:
+    """Name and means of the cohorts under the minimum group, together."""
+    sizes = study.frame.drop_duplicates("unit")["start"].fillna(NEVER).value_counts()
+    pooled = [group for group in cohort_groups(sizes, minimum)[0] if len(group) > 1]
+    if not pooled:
+        return None
+    means = _means(study.frame[study.frame["start"].fillna(NEVER).isin(pooled[0])], minimum)
+    return (cohort_name(study, pooled[0]), means) if len(means) > 1 else None
 
 
 def _cohort_style(rank: int, start: float) -> tuple[str, Any, str]:
@@ -92,6 +111,26 @@ def _cohort_style(rank: int, start: float) -> tuple[str, Any, str]:
 
 def _period_axis(study: Study, ranks: Any) -> list[Any]:
     return [study.periods[int(rank)] for rank in ranks]
+
+
+def _trend_alt(study: Study, title: str, cohorts: Sequence[tuple[float, pd.Series]]) -> str:
+    """The title, and each cohort's mean before and after its start (the never trained's first and last)."""
+    log, period = study.program.kpi.scale == "log", study.program.design.period
+    said = []
+    for start, means in cohorts:
+        values = np.exp(means) if log else means
+        decimals = decimals_for(float(values.max() - values.min()))
+        cut = means.index < start if not np.isnan(start) else means.index == means.index[0]
+        sides = [values[cut], values[~cut] if not np.isnan(start) else values.iloc[-1:]]
+        words = [format_number(float(side.mean()), decimals) if len(side) else "not seen" for side in sides]
+        name = cohort_name(study, [NEVER if np.isnan(start) else start])
+        ends = (
+            f"{words[0]} before, {words[1]} after"
+            if not np.isnan(start)
+            else f"{words[0]} at first, {words[1]} at last"
+        )
+        said.append(f"{name}: {ends}")
+    return f"{title}. Mean by {period} and cohort, starts marked. {'; '.join(said)}."
 
 
 def _trend_title(study: Study, cohorts: list[tuple[float, pd.Series]]) -> str:

@@ -12,7 +12,7 @@ from ldlab.program.sections import Period, Section, Share, Text, refuse
 PANEL_DESIGNS = ("staggered", "two_group_before_after", "before_after")
 NOTEBOOKS_BY_DESIGN: dict[str, tuple[str, ...]] = {
     "randomised": ("ab_test", "bayes_impact"),
-    "staggered": ("diff_in_diff",),
+    "staggered": ("diff_in_diff", "bayes_impact"),
     "two_group_before_after": ("diff_in_diff", "bayes_impact"),
     "observational": ("bayes_impact",),
     "before_after": ("diff_in_diff",),

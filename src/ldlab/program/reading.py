@@ -100,6 +100,9 @@ def _fault(error: Any, model: type[BaseModel], document: Document, file: str) ->
             shorten(found) if found is not None else "something else",
             error["ctx"]["expected"],
         )
+    if field in ("kpi", "kpi.column") and isinstance(error["input"], list):
+        advice = "A program file has one KPI, the one agreed; write one more file for each other KPI."
+        return Fault(file, line, field, f"a list of {len(error['input'])}", "one KPI", advice)
     hint = ""
     if error["type"] == "literal_error":
         options = re.findall(r"'([^']*)'", error["ctx"]["expected"])

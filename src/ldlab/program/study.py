@@ -85,7 +85,8 @@ class Study(Question):
         ``count`` and ``exposure``, ``variant`` (which of several program arms; the control value for the rest),
         ``censored`` (1 where a duration was still running), ``negative: <column>`` (negative controls).
         In panels ``period`` (0, 1, ... in order), ``start`` (the period of the first training; missing for
-        never) and, where named, ``team``, ``placebo_group`` (1 or 0) and ``manipulation``. Then the numeric covariates.
+        never) and, where named, ``team``, ``placebo_group`` (1 or 0), ``manipulation``, and ``given`` (1 in
+        periods in which training was given, by a flag named beside the start). Then the numeric covariates.
     covariates
         Names of the covariate columns; text columns are spread into 0/1 columns.
     baseline
@@ -93,7 +94,8 @@ class Study(Question):
         the trained units' mean before training (panels), or what untrained people with the trained people's
         covariates have (observational).
     missing
-        By arm (index): rows, rows without KPI, rows without some covariate.
+        By arm (index): rows, rows without KPI, rows without some covariate. In panels also ``units``, ``units without
+        KPI``, and number (``clusters``), ``mean share`` and ``sd of shares`` of the clusters' (units') missing shares.
     left_out
         Why rows were left out, and how many.
     periods
@@ -102,6 +104,10 @@ class Study(Question):
         Last day or period that the data cover.
     data_sha256
         Hash of the data that were read.
+    audit
+        Panels: who joined, left, was away, had no KPI or moved, by arm and period; small counts hidden.
+    notes
+        What else a reader should know of the rows.
     among
         To whom of the estimand's people an agreed rule restricted the study; empty: to all of them.
     """
@@ -116,6 +122,8 @@ class Study(Question):
     cut_off: dt.date | int | None = None
     data_sha256: str = ""
     among: str = ""
+    audit: pd.DataFrame | None = None
+    notes: tuple[str, ...] = ()
     ids: frozenset[str] = field(default=frozenset(), repr=False)
 
     @property
@@ -181,7 +189,7 @@ class Study(Question):
         ]
         if self.periods:
             notes.insert(0, f"{len(self.periods)} periods, {self.periods[0]} to {self.periods[-1]}")
-        return notes
+        return [*notes, *self.notes]
 
     def __repr__(self) -> str:
         return "\n".join([f"Study of {self.program.title}", str(self.arms()), *self._notes()])

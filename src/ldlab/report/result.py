@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import platform
 import subprocess
@@ -264,12 +265,17 @@ def outputs_root(folder: Path, *, levels: int) -> Path:
 
 
 def rounded(value: Any) -> Any:
-    """Floats to 12 significant digits, so that the file does not differ by the last bit of a machine."""
+    """Floats to 12 significant digits, so that the file does not differ by the last bit of a machine.
+
+    What is infinite or not a number becomes None: JSON has no word for it.
+    """
     if isinstance(value, dict):
         return {key: rounded(item) for key, item in value.items()}
     if isinstance(value, list):
         return [rounded(item) for item in value]
-    return float(f"{value:.12g}") if isinstance(value, float) else value
+    if isinstance(value, float):
+        return float(f"{value:.12g}") if math.isfinite(value) else None
+    return value
 
 
 def write_whole(path: Path, text: str) -> None:
