@@ -171,9 +171,28 @@ def test_what_is_integrated_out_is_the_normal_density(growing: tuple[PanelPoster
     for relative in ([0.2, 0.5, 0.1], [1.0, 0.3, 2.0], [1e-4, 1e-4, 1e-4]):
         covariance, _ = dense(panel, panel.prior.segment_sd * np.array(relative))
         expected = stats.multivariate_normal(cov=covariance).logpdf(panel.z)
-        expected += stats.halfnorm.logpdf(relative).sum() + np.log(relative).sum()  # sampled on the log scale
-        gaps.append(float(logp({"relative_spread_log__": np.log(relative)})) - expected)
+        expected += stats.norm.logpdf(relative).sum()
+        gaps.append(float(logp({"signed_spread": np.array(relative)})) - expected)
     assert gaps == pytest.approx([gaps[0]] * 3, abs=1e-6)
+
+
+def test_many_contrasts_are_summed_up_at_nodes() -> None:
+    """11 cohorts in 30 periods: 330 contrasts at a few nodes; density and conditional mean stay where they were."""
+    drawn = simulate.panel(550, 30, 1.0, cohorts=[*range(8, 28, 2), None], cluster_size=5, seed=4)
+    panel = panel_of(staggered(frame_of(drawn)))
+    assert len(panel.z) == 290 and len(panel.sums["nodes"]) < 60
+    model = with_data(build, panel.shape, panel.data())
+    logp, gaps = model.compile_logp(mode="FAST_COMPILE"), []
+    for relative in ([0.2, 0.5, 0.1], [0.3, 0.3, 0.3], [0.1, 0.2, 0.02]):
+        covariance, cross = dense(panel, panel.prior.segment_sd * np.array(relative))
+        expected = stats.multivariate_normal(cov=covariance).logpdf(panel.z)
+        expected += stats.norm.logpdf(relative).sum()
+        gaps.append(float(logp({"signed_spread": np.array(relative)})) - expected)
+        many = np.broadcast_to(relative, (1, 2000, 3))
+        draws = panel.cell_effects(many, np.ones((1, 2000)), np.random.default_rng(1))[0] @ panel.cells.share
+        mean = panel.cells.share @ (cross @ np.linalg.solve(covariance, panel.z))
+        assert draws.mean() == pytest.approx(mean, abs=4 * draws.std() / 2000**0.5)
+    assert gaps == pytest.approx([gaps[0]] * 3, abs=0.3)
 
 
 def test_what_is_drawn_afterwards_is_the_conditional_normal(growing: tuple[PanelPosterior, Any]) -> None:
@@ -393,7 +412,7 @@ def test_priors_are_in_kpi_units() -> None:
     assert (prior.effect_mean, prior.effect_sd, prior.segment_sd) == (0.0, 2.0, 1.0)
     assert "growth since the start" in str(prior) and "residual" not in str(prior)
     assert bayes.prior_effect_draws(study, 4000).std() == pytest.approx(2.0, rel=0.06)
-    assert {rv.name for rv in bayes.model(study).free_RVs} == {"relative_spread"}
+    assert {rv.name for rv in bayes.model(study).free_RVs} == {"signed_spread"}
 
 
 def test_a_sampler_stopped_early_is_not_readable() -> None:

@@ -141,6 +141,14 @@ def test_published_first_differences():
     assert (logs.n["treated"], logs.n["comparison"]) == (19, 35)
 
 
+def test_published_first_differences_over_three_years():
+    # grant -.2228 (.1307), grant last year -.3512 (.2351).
+    found = did.first_differences(michigan(), se="classical")
+    assert [f"{e.value:.4f} {e.se:.4f}" for e in found] == ["-0.2228 0.1307", "-0.3512 0.2351"]
+    clustered = did.first_differences(michigan())
+    assert clustered[0].se_kind == "cluster by firm" and clustered[0].se != found[0].se
+
+
 def test_first_difference_errors_match_statsmodels():
     rows = michigan(years=2).frame.sort_values(["unit", "period"])
     change = rows.groupby("unit")[["outcome", "treated"]].agg(lambda x: x.iloc[1] - x.iloc[0]).astype(float)

@@ -87,7 +87,7 @@ def test_small_counts_are_hidden_also_from_subtraction(tmp_path: Path) -> None:
 def test_many_periods_are_put_together(tmp_path: Path) -> None:
     audit, _ = audited(make_project(tmp_path), weeks(40, periods=25))
     assert len(audit) == 16
-    assert audit.loc["trained"].index[0] == "1 to 4"
+    assert audit.loc["trained"].index[0] == "1\u00a0to\u00a04"
 
 
 def test_those_who_move_between_arms_are_counted(tmp_path: Path) -> None:

@@ -113,6 +113,9 @@ def test_published_numbers_are_in_the_results(outputs: Path) -> None:
     page = (outputs / "michigan" / "diff_in_diff" / "report.html").read_text()
     assert "−0.2523 (0.1421, cluster by firm)" in page
     assert "−0.4216" in page
+    # Group-time effects against both comparisons, the flag of the grant's year alone, and why it is too small.
+    assert "−0.3450 (0.1952, cluster by firm)" in page and "−0.3205 (0.1874, cluster by firm)" in page
+    assert "comes out too small" in page
 
 
 def test_published_numbers_through_the_public_functions() -> None:

@@ -37,6 +37,7 @@ STACK = (
     "ldlab.plots", "ldlab.report", "ldlab.simulate", "ldlab.observational", "ldlab.batch.worker", "ldlab.batch.job",
     "ldlab.batch.page", "arviz_plots.backend.matplotlib", "arro3.core",
     "dask.array",  # xarray asks for it where it is installed
+    "diff_diff", "cvxpy",
 )  # fmt: skip
 
 
@@ -46,9 +47,7 @@ def main(arguments: Sequence[str]) -> None:
     die_with(os.getppid())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     listener, for_models = _listen(path), _listen(path + MODELS) if families else None
-    for module in STACK:
-        with contextlib.suppress(Exception):
-            importlib.import_module(module)
+    _import_stack()
     _render_something()
     parent = os.getpid()
     if for_models is not None and os.fork() == 0:
@@ -58,6 +57,15 @@ def main(arguments: Sequence[str]) -> None:
     gc.collect()
     gc.freeze()  # so that a child's collector does not touch, and thereby copy, all of the parent's memory
     _serve(listener)
+
+
+def _import_stack() -> None:
+    """Import what kernels will; polars not, which starts threads: those who can do without it here do, until a kernel asks."""
+    sys.modules["polars"] = None  # type: ignore[assignment]
+    for module in STACK:
+        with contextlib.suppress(Exception):
+            importlib.import_module(module)
+    del sys.modules["polars"]
 
 
 def _listen(path: str) -> socket.socket:

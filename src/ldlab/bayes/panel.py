@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 import pymc as pm
 import xarray as xr
+from threadpoolctl import threadpool_limits
 
 from ldlab.bayes.compiled import Sampling, compiled, sample, with_data
 from ldlab.bayes.panel_errors import Errors, errors_of
@@ -111,7 +112,8 @@ def fit_panel(
     """Sample the posterior of :func:`panel_model`; see :func:`ldlab.bayes.fit`."""
     found = panel_of(study, prior)
     seed = study.program.analysis.seed
-    sampled = sample(build, found.shape, found.data(), seed=seed, sampling=sampling or Sampling())
+    with threadpool_limits(1):  # chains run side by side; on small matrices more threads are ten times slower
+        sampled = sample(build, found.shape, found.data(), seed=seed, sampling=sampling or Sampling())
     draws = sampled["posterior"].to_dataset()
     rngs = [np.random.default_rng([seed, part]) for part in (1, 2)]
     before, spread = found.prior_effect(PRIOR_DRAWS, rngs[0]), draws["relative_spread"].values

@@ -20,6 +20,7 @@ and Computing 25).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -36,25 +37,35 @@ KINDS = ("path", "cohort", "cell")
 PATH, COHORT, CELL, GIVEN = 0, 1, 2, -1
 UNKNOWN = 10.0  # sds of a change: as good as flat, for cells that were announced, or in which nobody was seen
 TOGETHER = 500  # draws at a time
+MOST_NODES, SPACING = (
+    48,
+    0.35,
+)  # nodes are the variances themselves, or so far apart in logs: weights within 1.6%
+SMALLEST = 1e-4  # relative variance by cells that is as good as none
 ONE, SQUARE = np.ones(1), np.zeros((1, 1))
 
 
 def build(_: Shape) -> pm.Model:
-    """The model, its numbers still to be put in: three parameters for a panel of any size."""
+    """The model, its numbers still to be put in: three parameters for a panel of any size.
+
+    Spreads are half-normal: normal, with a sign that nothing depends on, so that the way through 0 is open. ``grams``,
+    ``moments``, ``squares`` and ``counts`` are sums over the contrasts at a node, which all have the variance
+    ``1 + node * (spread of cells)^2``.
+    """
     with pm.Model() as model:
-        spread = pm.Data("prior_spread", 1.0) * pm.HalfNormal("relative_spread", 1, shape=len(KINDS))
-        weight = 1 / (1 + pm.Data("of_cells", ONE) * spread[CELL] ** 2)
+        signed = pm.Normal("signed_spread", 0, 1, shape=len(KINDS))
+        pm.Deterministic("relative_spread", pt.abs(signed))
+        spread = pm.Data("prior_spread", 1.0) * signed
+        weight = 1 / (1 + pm.Data("nodes", ONE) * spread[CELL] ** 2)
         sd = pm.Data("given", ONE) + pt.dot(pm.Data("kind", np.zeros((1, CELL))), spread[:CELL])
-        z, design = pm.Data("contrasts", np.zeros(1)), pm.Data("design", SQUARE)
-        scaled = design * sd
-        weighted = scaled * weight[:, None]
-        root = pt.linalg.cholesky(pt.eye(sd.shape[0]) + pt.dot(scaled.T, weighted))
-        fitted = pt.linalg.solve_triangular(root, pt.dot(weighted.T, z), lower=True)
-        pm.Potential(
-            "kpi",
-            (pt.sum(pt.log(weight)) - pt.sum(weight * z**2) + pt.sum(fitted**2)) / 2
-            - pt.sum(pt.log(pt.diag(root))),
-        )
+        size = sd.shape[0]
+        gram = pt.dot(weight, pm.Data("grams", SQUARE)).reshape((size, size))
+        moment = sd * pt.dot(weight, pm.Data("moments", SQUARE))
+        root = pt.linalg.cholesky(pt.eye(size) + sd[:, None] * gram * sd)
+        fitted = pt.linalg.solve_triangular(root, moment, lower=True)
+        fit = pt.sum(fitted**2) - pt.dot(weight, pm.Data("squares", ONE))
+        volume = pt.dot(pt.log(weight), pm.Data("counts", ONE)) / 2 - pt.sum(pt.log(pt.diag(root)))
+        pm.Potential("kpi", fit / 2 + volume)
     return model
 
 
@@ -160,11 +171,22 @@ class Panel:
         """What :func:`build` reads."""
         return {
             "prior_spread": self.prior.segment_sd,
-            "of_cells": self.scales**2,
             "given": self.given,
             "kind": (self.kinds[:, None] == np.arange(CELL)).astype(float),
-            "contrasts": self.z,
-            "design": self.design,
+            **self.sums,
+        }
+
+    @cached_property
+    def sums(self) -> dict[str, Floats]:
+        """Sums over the contrasts near each node of the variance by cells; between two nodes a contrast is shared."""
+        nodes, near = _nodes(self.scales**2, SMALLEST / self.prior.segment_sd**2)
+        grams = [self.design.T @ (self.design * share[:, None]) for share in near.T]
+        return {
+            "nodes": nodes,
+            "grams": np.array(grams).reshape(len(nodes), -1),
+            "moments": (near.T * self.z) @ self.design,
+            "squares": near.T @ self.z**2,
+            "counts": near.sum(axis=0),
         }
 
     def error_scale(self, shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
@@ -185,10 +207,11 @@ class Panel:
     def _given_spreads(self, spread: Floats, sigma: Floats, rng: np.random.Generator) -> Floats:
         """(draws, cells): first what cells have in common, then each cell's own, in the data's axes."""
         sd = self.given + np.where(self.kinds >= 0, spread[:, self.kinds], 0.0)
-        weight = 1 / (sigma[:, None] ** 2 + spread[:, [CELL]] ** 2 * self.scales**2)
-        scaled = self.design * sd[:, None]
-        gram = np.eye(len(self.kinds)) + np.swapaxes(scaled, 1, 2) @ (scaled * weight[..., None])
-        moments = np.swapaxes(scaled, 1, 2) @ (weight * self.z)[..., None]
+        weight = 1 / (sigma[:, None] ** 2 + spread[:, [CELL]] ** 2 * self.sums["nodes"])
+        size = len(self.kinds)
+        gram = (weight @ self.sums["grams"]).reshape(-1, size, size)
+        gram = np.eye(size) + sd[:, :, None] * gram * sd[:, None, :]
+        moments = (sd * (weight @ self.sums["moments"]))[..., None]
         root = np.linalg.cholesky(np.linalg.inv(gram))
         noise = root @ rng.standard_normal((*sigma.shape, len(self.kinds), 1))
         shared = sd * (np.linalg.solve(gram, moments) + noise)[..., 0]
@@ -212,6 +235,23 @@ class Panel:
     def prior_effect(self, draws: int, rng: np.random.Generator) -> Floats:
         """(draws,) the average effect from the prior."""
         return np.asarray(rng.normal(self.prior.effect_mean, self.prior.effect_sd, draws))
+
+
+def _nodes(values: Floats, smallest: float) -> tuple[Floats, Floats]:
+    """Nodes for variances, and (values, nodes) how near each value is to its two nodes, adding up to 1.
+
+    Examples
+    --------
+    >>> _nodes(np.array([0.5, 2.0]), 1e-4)[0].tolist()
+    [0.5, 2.0]
+    """
+    if len(values) <= MOST_NODES:
+        return values, np.eye(len(values))
+    log = np.log(np.maximum(values, smallest))
+    steps = max(int(np.ceil(np.ptp(log) / SPACING)), 1)
+    grid = np.linspace(log.min(), log.max(), steps + 1)
+    place = np.clip((log - grid[0]) / max(grid[-1] - grid[0], 1e-12) * steps, 0, steps)
+    return np.exp(grid), np.maximum(1 - np.abs(place[:, None] - np.arange(steps + 1)), 0.0)
 
 
 def _cohort_contrasts(overlap: Floats) -> Floats:

@@ -18,9 +18,9 @@ def staggered_weights(study: Study, share_negative: float) -> Check | None:
 
     5% is a bound of ours, there is none in the literature. ``share_negative`` comes from
     :func:`ldlab.did.negative_weights`. The grade does not presume it: :func:`robust_to_staggering` sees to
-    that. None where all start together, or nothing is compared.
+    that. None where all start together, nothing is compared, or the two-way estimate does not lead.
     """
-    if not _is_staggered(study):
+    if not _is_staggered(study) or study.program.estimator != "two_way":
         return None
     failed = share_negative > NEGATIVE_WEIGHTS
     mislead = ", so it can mislead, even about the direction" if failed else ""

@@ -162,7 +162,8 @@ def _moved(frame: pd.DataFrame, unit: Ints, group: str) -> Bools:
 
 def _run_name(periods: tuple[Any, ...], run: Ints) -> str:
     first, last = periods[run[0]], periods[run[-1]]
-    return f"{first}" if first == last else f"{first} to {last}"
+    text = f"{first}" if first == last else f"{first} to {last}"
+    return text.replace("-", "\u2011").replace(" ", "\u00a0")  # a table does not break these
 
 
 def _hidden(counts: pd.DataFrame, minimum: int) -> pd.DataFrame:

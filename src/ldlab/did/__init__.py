@@ -2,7 +2,7 @@
 
 from ldlab.did.attrition import Attrition, LeeBounds, attrition, lee_bounds
 from ldlab.did.estimators import Beside, before_after, beside, lead_estimate, placebo_start
-from ldlab.did.events import EventStudy, effects_since_start, event_study, period_effects
+from ldlab.did.events import EventStudy, effects_since_start, event_study, first_differences, period_effects
 from ldlab.did.group_time import GroupTime, group_time
 from ldlab.did.honest import Bound, HonestBounds, honest_bounds
 from ldlab.did.inference import Inference, Inferred, infer, plan_inference
@@ -35,6 +35,7 @@ __all__ = [
     "effects_since_start",
     "event_study",
     "first_difference",
+    "first_differences",
     "flag_alone",
     "goodman_bacon",
     "group_time",

@@ -190,6 +190,43 @@ def effects_since_start(study: Study, *, se: PanelErrors = "cluster") -> tuple[E
     return _by_event_time(study, fit, dummies, since, se, method="effects since the start")
 
 
+def first_differences(study: Study, *, se: PanelErrors = "cluster") -> tuple[Estimate, ...]:
+    """The same effects from each unit's changes from period to period, with period effects.
+
+    It leans on other changes than :func:`effects_since_start` does: where the two are far apart, units did not move
+    around fixed levels. Only units seen in the period before count in a period.
+
+    Parameters
+    ----------
+    study
+        A panel with a comparison.
+    se
+        'cluster' by the program's cluster column, else by unit; 'classical' for independent changes.
+
+    Raises
+    ------
+    LdlabError
+        If the study is no panel with a comparison, or has too few trained units to show.
+
+    Notes
+    -----
+    linearmodels ``FirstDifferenceOLS``; Wooldridge, Introductory Econometrics, section 14.1.
+    """
+    from linearmodels.panel import FirstDifferenceOLS
+
+    need_comparison(study)
+    rows = study.frame
+    dummies, times = _event_dummies(study, leads=False)
+    index = pd.MultiIndex.from_frame(rows[["unit", "period"]])
+    options: dict[str, Any] = {"cov_type": "unadjusted"}
+    if se == "cluster":
+        codes = pd.DataFrame({"cluster": pd.factorize(clusters_of(rows))[0]}, index=index)
+        options = {"cov_type": "clustered", "clusters": codes, "debiased": True}
+    design = dummies.join(_period_dummies(rows)).set_axis(index)
+    fit = FirstDifferenceOLS(rows["outcome"].astype(float).set_axis(index), design).fit(**options)
+    return _by_event_time(study, fit, dummies, list(times), se, method="first differences")
+
+
 def period_effects(study: Study, *, se: PanelErrors = "cluster") -> pd.DataFrame:
     """How the KPI moved from period to period apart from training: the base of :func:`effects_since_start`.
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from ldlab.did.panel import need_comparison
+from ldlab.did.panel import need_comparison, need_panel
 from ldlab.estimate import Noun, format_number
 from ldlab.program import LdlabError, Study
 
@@ -105,7 +105,7 @@ class GoodmanBacon(Noun):
         return self._printable().to_html(border=0, index=False)
 
 
-def goodman_bacon(study: Study) -> GoodmanBacon:
+def goodman_bacon(study: Study) -> GoodmanBacon | None:
     """Split the two-way estimate into its two-by-two comparisons.
 
     Parameters
@@ -115,9 +115,9 @@ def goodman_bacon(study: Study) -> GoodmanBacon:
 
     Returns
     -------
-    GoodmanBacon
-        With ``not_run`` and no comparisons where the panel has gaps (the theorem is one of balanced panels), or
-        where all start together with a group that never does (there is then one comparison).
+    GoodmanBacon or None
+        None for design before_after. With ``not_run`` and no comparisons where the panel has gaps (the theorem is one
+        of balanced panels), or where all start together with a group that never does (there is then one comparison).
 
     Raises
     ------
@@ -130,6 +130,9 @@ def goodman_bacon(study: Study) -> GoodmanBacon:
     weights. Units and periods weigh alike, so one row per cohort and period with the cohort's size as weight gives
     the same comparisons as the rows themselves.
     """
+    need_panel(study)
+    if study.program.design.kind == "before_after":
+        return None
     need_comparison(study)
     unit, period = study.program.kpi.effect_unit, study.program.design.period
     rows = study.frame

@@ -43,12 +43,13 @@ def _forest(axes: Axes, estimates: Sequence[Estimate], *, leading: bool = True) 
     for row, e in enumerate(estimates):
         low, value, high = e.shown(e.low), e.shown(e.value), e.shown(e.high)
         leads = row == 0 or not leading
-        axes.plot(
-            [low, high], [row, row], color=ACCENT if leads else PALE, linewidth=5, solid_capstyle="round"
-        )
+        if e.has_interval:
+            axes.plot(
+                [low, high], [row, row], color=ACCENT if leads else PALE, linewidth=5, solid_capstyle="round"
+            )
         axes.plot([value], [row], "o", markersize=9, markerfacecolor="white", markeredgewidth=2.5,
                   markeredgecolor=ACCENT if leads else SOFT)  # fmt: skip
-    labels = ["\n".join(textwrap.wrap(name, 30)) for name in _names(estimates)]
+    labels = ["\n".join(_wrapped(name)) for name in _names(estimates)]
     axes.set_yticks(range(len(estimates)), labels)
     axes.set_ylim(len(estimates) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
@@ -57,10 +58,14 @@ def _forest(axes: Axes, estimates: Sequence[Estimate], *, leading: bool = True) 
     mark_no_effect_and_target(axes, estimates[0].shown(estimates[0].target))
     beside = axes.secondary_yaxis("right")
     numbers = [f"{e.format(e.value, sign=True)}\n{e.format(e.low, sign=True)} to {e.format(e.high, sign=True)}"
-               for e in estimates]  # fmt: skip
+               if e.has_interval else f"{e.format(e.value, sign=True)}\nno range" for e in estimates]  # fmt: skip
     beside.set_yticks(range(len(estimates)), numbers)
     beside.tick_params(axis="y", length=0, labelcolor=INK, labelsize=8.5)
     beside.spines["right"].set_visible(False)
+
+
+def _wrapped(name: str) -> list[str]:
+    return textwrap.wrap(name, 30)
 
 
 def _names(estimates: Sequence[Estimate]) -> list[str]:
@@ -171,6 +176,8 @@ def _event_title(events: EventTimes, study: Study) -> str:
     last, period = events.estimates[-1], study.program.design.period
     found = (
         f"Before training {sum(before) or 'none'} of {len(before)} bands excludes zero"
+        if len(before) > 1
+        else f"Before training the one band {'excludes' if before[0] else 'holds'} zero"
         if before
         else "No period before training to test"
     )

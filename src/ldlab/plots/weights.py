@@ -48,9 +48,9 @@ class Decomposition(Protocol):
     def unit(self) -> str: ...  # noqa: D102
 
 
-def comparison_weights(parts: Decomposition, study: Study) -> Figure | None:
+def comparison_weights(parts: Decomposition | None, study: Study) -> Figure | None:
     """Weight and estimate of each comparison behind the two-way estimate; None without a decomposition to show."""
-    if not parts.comparisons or parts.value is None:
+    if parts is None or not parts.comparisons or parts.value is None:
         return None
     shares = {kind: sum(p.weight for p in parts.comparisons if p.kind == kind) for kind in STYLES}
     title = _title(parts.already_trained)

@@ -192,7 +192,9 @@ class Brief(Saved):
         lines += [
             ("failed", f"The notebook {name} stopped with an error in this run.") for name in self.failed
         ]
-        lines += [("not run", check.sentence) for check in by_status["not_run"]]
+        lines += [("not run", check.sentence) for check in by_status["not_run"] if check.needed]
+        if spare := sum(not check.needed for check in by_status["not_run"]):
+            lines.append(("not run", f"{count_of(spare, 'check')} that the grade does not presume; listed below."))
         told = [check for check in by_status["passed"] if check.name in TOLD_WHEN_PASSED]
         lines += [("passed", check.sentence) for check in told]
         if len(by_status["passed"]) > len(told):

@@ -38,14 +38,22 @@ class EstimateTable(Noun):
     def _given(self) -> list[Estimate]:
         return [estimate for estimate in self.estimates if estimate is not None]
 
+    def _name(self, estimate: Estimate) -> str:
+        """Term where all are of one method, such as event times; else the method, and of what if it has a term."""
+        if len({given.method for given in self._given()}) == 1 and estimate.term:
+            return estimate.term
+        return ", ".join(text for text in (estimate.method, estimate.term) if text)
+
     def _cells(self) -> list[tuple[str, ...]]:
         return [
             (
-                estimate.term or estimate.method,
+                self._name(estimate),
                 estimate.estimand,
                 estimate.format(estimate.value, sign=True),
                 _error(estimate),
-                f"{estimate.format(estimate.low, sign=True)} to {estimate.format(estimate.high, sign=True)}",
+                f"{estimate.format(estimate.low, sign=True)} to {estimate.format(estimate.high, sign=True)}"
+                if estimate.has_interval
+                else "none can be given",
                 format_chance(estimate.p_gain),
             )
             for estimate in self._given()
@@ -113,6 +121,8 @@ def claims(study: Study, estimates: Sequence[Estimate], checks: Sequence[Check |
 
 def _error(estimate: Estimate) -> str:
     """Standard error with its kind; on the log scale with the estimate that it belongs to."""
+    if not estimate.has_interval:
+        return estimate.se_kind
     if estimate.scale != "log":
         return f"{format_number(estimate.se, estimate.decimals)} ({estimate.se_kind})"
     return f"{format_number(estimate.value, 4)} ({format_number(estimate.se, 4)}, {estimate.se_kind})"
