@@ -478,7 +478,7 @@ def test_refusals() -> None:
         (make_study(frame.assign(x2=frame["arm"] - frame["x1"])), "covariates add up to the treatment"),
         (make_study(frame.assign(x2=1.0)), "'x2' has one value only"),
         (make_study(few), "fewer than 10 agents with a KPI"),
-        (make_study(panel, "staggered"), "found design staggered"),
+        (make_study(panel.assign(start=1.0), "before_after"), "found design before_after"),
         (make_study(panel, "two_group_before_after"), "found 2 different starts"),
         (make_study(frame.assign(outcome=frame["arm"] * 1.0)), "one value only in the comparison arm"),
     ]

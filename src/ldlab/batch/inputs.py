@@ -36,6 +36,7 @@ class Known:
     notebooks: tuple[str, ...]
     source: str | None
     value_type: str
+    design: str = ""
 
 
 def sha256_of(*parts: str | bytes) -> str:
@@ -256,7 +257,7 @@ def _parsed(root: Path) -> list[Known]:
     from ldlab.program import load_programs
 
     return [
-        Known(p.id, p.file, p.sha256, p.notebooks, p.data.source, p.kpi.value_type)
+        Known(p.id, p.file, p.sha256, p.notebooks, p.data.source, p.kpi.value_type, p.design.kind)
         for p in load_programs(root=root)
     ]
 

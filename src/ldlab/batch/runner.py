@@ -29,8 +29,8 @@ from ldlab.batch.worker import ForkServer, Worker, Workers, can_fork, uses_model
 GRACE_SECONDS = 120.0
 # So many programs with models before one process compiles for all: it compiles more than each of them needs.
 WORTH_COMPILING = 3
-# Which standard model (ldlab.bayes.warm) a kind of KPI gets; gaussian, if it is not named.
-FAMILIES = {"binary": "binary", "count": "count", "rate": "count"}
+# Which standard model (ldlab.bayes.warm) a design, else a kind of KPI, gets; gaussian, if neither is named.
+FAMILIES = {"staggered": "panel", "binary": "binary", "count": "count", "rate": "count"}
 
 
 def run(
@@ -192,9 +192,8 @@ def _families(jobs: Iterable[Job], known: Iterable[Known]) -> list[str]:
     of_models = {job.program for job in jobs if uses_models(job)}
     if len(of_models) < WORTH_COMPILING:
         return []
-    return sorted(
-        {FAMILIES.get(program.value_type, "gaussian") for program in known if program.id in of_models}
-    )
+    asked = [program for program in known if program.id in of_models]
+    return sorted({FAMILIES.get(p.design) or FAMILIES.get(p.value_type, "gaussian") for p in asked})
 
 
 @dataclass

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 import pymc as pm
 import xarray as xr
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from ldlab.bayes.compiled import Sampling, compiled, sample, with_data
 from ldlab.bayes.panel_errors import Errors, errors_of
