@@ -15,7 +15,7 @@ import ldlab
 from ldlab import bayes, did, plots, simulate
 from ldlab.bayes.compiled import Sampling, with_data
 from ldlab.bayes.panel import PanelPosterior, panel_of
-from ldlab.bayes.panel_checks import panel_statistics
+from ldlab.bayes.panel_checks import enough_clusters, panel_statistics
 from ldlab.bayes.panel_errors import errors_of
 from ldlab.bayes.panel_events import event_effects
 from ldlab.bayes.panel_model import CELL, build
@@ -381,11 +381,6 @@ def few_trained(frame: pd.DataFrame) -> pd.DataFrame:
         (few_trained, {}, "fewer than 10 agents that are trained"),
         (lambda f: f, {"analysis": {"errors": "student_t"}}, "analysis.errors: student_t"),
         (lambda f: f.assign(outcome=1.0), {}, "no spread to learn from"),
-        (
-            lambda f: f.assign(cluster=f["start"].fillna(0).astype(str) + "x"),
-            {},
-            "at least 3 more than cohorts",
-        ),
     ],
 )
 def test_refusals(spoilt: Any, sections: dict[str, Any], said: str) -> None:
@@ -419,3 +414,17 @@ def test_a_sampler_stopped_early_is_not_readable() -> None:
     study = staggered(frame_of(people(1)))
     found = bayes.fit(study, sampling=replace(SHORT, draws=20, tune=5, chains=1))
     assert "failed" in {check.status for check in bayes.convergence_checks(found)}
+
+
+def test_too_few_clusters_break_the_claim():
+    # 1 of 4 teams trained: what whole teams do cannot be learned from them.
+    rng = np.random.default_rng(4)
+    frame = pd.DataFrame({"unit": np.repeat(np.arange(80), 8), "period": np.tile(np.arange(8), 80)})
+    frame["cluster"] = frame["unit"] // 20
+    frame["start"] = np.where(frame["cluster"] == 0, 4.0, np.nan)
+    frame["outcome"] = (
+        rng.normal(size=len(frame)) + rng.normal(0, 0.5, (4, 8))[frame["cluster"], frame["period"]]
+    )
+    check = enough_clusters(bayes.fit(make_study(frame, "staggered")))
+    assert check.status == "failed" and check.breaks
+    assert check.sentence.startswith("There are 4 clusters in 2 cohorts: too few")

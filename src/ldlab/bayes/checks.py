@@ -16,7 +16,7 @@ from scipy import special, stats
 
 from ldlab.bayes.families import LARGEST_DISPERSION, scale_of
 from ldlab.bayes.panel import PanelPosterior
-from ldlab.bayes.panel_checks import panel_statistics
+from ldlab.bayes.panel_checks import enough_clusters, panel_statistics
 from ldlab.bayes.posterior import Posterior
 from ldlab.bayes.units import ARMS, Floats, Units
 from ldlab.estimate import Check
@@ -314,6 +314,8 @@ def posterior_predictive_checks(
     ]
     if isinstance(posterior, Posterior) and posterior.family == "gaussian":
         checks += [_shape(found), mean_despite_skewness(posterior)]
+    if isinstance(posterior, PanelPosterior):
+        checks.append(enough_clusters(posterior))
     return tuple(checks)
 
 

@@ -5,11 +5,39 @@ from __future__ import annotations
 import numpy as np
 
 from ldlab.bayes.panel import PanelPosterior
+from ldlab.bayes.panel_series import FEWEST_DEGREES
 from ldlab.bayes.units import Floats, Ints
+from ldlab.estimate import Check
 
 TREND, RESTLESS = 2, 4  # periods before training that a trend, and a spread around nothing, need
 
 Replicated = dict[tuple[str, str], tuple[float, Floats]]
+
+
+def enough_clusters(posterior: PanelPosterior) -> Check:
+    """Whether clusters (units, where none is named) of one cohort show how errors last; it breaks the claim.
+
+    At least 3 more than cohorts; with fewer the posterior is too narrow, and good for no claim.
+    """
+    found = posterior.panel.series
+    named, cohorts = "cluster" in posterior.study.frame, len(found.starts) + 1
+    what = "clusters" if named else posterior.study.program.design.units
+    count = posterior.study.frame["cluster"].nunique() if named else found.clusters
+    verdict = (
+        "too few to learn how whole clusters stray, so no range can be given"
+        if found.too_few_clusters
+        else "enough to learn how they stray"
+    )
+    return Check(
+        name="enough clusters for the model",
+        status="failed" if found.too_few_clusters else "passed",
+        sentence=f"There are {count:,} {what} in {cohorts} cohorts: {verdict}.",
+        statistic=float(count - cohorts),
+        statistic_name="clusters beyond one in each cohort",
+        threshold=FEWEST_DEGREES,
+        needed=True,
+        breaks=True,
+    )
 
 
 def panel_statistics(posterior: PanelPosterior, draws: int) -> Replicated:

@@ -51,6 +51,9 @@ class Series:
         Sd of an untrained unit's change between two periods.
     anticipation
         Periods before the start that do not count as before.
+    too_few_clusters
+        Whether the clusters were too few to learn from, so that the errors are those of units that owe nothing to
+        their cluster: too small, and good for no claim.
     """
 
     study: Study
@@ -65,6 +68,7 @@ class Series:
     clusters: int
     sd: float
     anticipation: int
+    too_few_clusters: bool = False
 
     @property
     def contrasts(self) -> Floats:
@@ -98,7 +102,7 @@ def series_of(study: Study) -> Series:
     Raises
     ------
     LdlabError
-        Another design; Student-t errors; under the minimum group trained or untrained; too few clusters to learn errors
+        Another design; Student-t errors; under the minimum group trained or untrained; too few units to learn errors
         from; a KPI without spread.
     """
     program = study.program
@@ -173,12 +177,15 @@ def _reduced(
         means[group], seen[group], inverses[group], rest[own] = _means(outcome[own], observed[own])
     member = np.arange(len(cohort)) if cluster is None else cluster
     errors = _Errors(rest, observed, cohort, member, inverses, clustered=cluster is not None)
+    too_few = cluster is not None and errors.degrees < FEWEST_DEGREES
+    if too_few:
+        errors = _Errors(rest, observed, cohort, np.arange(len(cohort)), inverses, clustered=False)
     degrees = errors.degrees
     if degrees < FEWEST_DEGREES:
-        what = "clusters" if cluster is not None else study.program.design.units
+        units = study.program.design.units
         raise LdlabError(
-            f"bayes: found {errors.clusters} {what} in {groups} cohorts; expected at least {FEWEST_DEGREES:.0f} more "
-            f"than cohorts, to learn from how {what} of one cohort differ. Use diff_in_diff, which says what so few "
+            f"bayes: found {errors.clusters} {units} in {groups} cohorts; expected at least {FEWEST_DEGREES:.0f} more "
+            f"than cohorts, to learn from how {units} of one cohort differ. Use diff_in_diff, which says what so few "
             "can show"
         )
     if not errors.scatter.any():
@@ -200,6 +207,7 @@ def _reduced(
             np.sqrt(2 * (rest**2).sum() / max(observed.sum() - len(cohort) - groups * (periods - 1), 1))
         ),
         anticipation=study.program.design.anticipation,
+        too_few_clusters=too_few,
     )
 
 

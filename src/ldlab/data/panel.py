@@ -70,6 +70,11 @@ def panel_frame(
     first = _starts(raw, unit, when, program, faults)
     faults.stop_if_any()
     late = first >= len(when.values)
+    if late.any() and not (first < len(when.values)).any():
+        found = f"starts after the last {design.period} ({when.values[-1]}) only"
+        advice = f"Extract later {design.period}s, or wait for them."
+        faults.add(str(columns.start), found, f"some start by then, and {design.period}s after it", advice)
+        faults.stop_if_any()
     notes += _notes_of_late_starts(len(np.unique(unit[late])), when, program)
     frame["period"], frame["start"] = when.codes, np.where(late, np.nan, first)
     _add_panel_columns(raw, frame, unit, program, faults)
@@ -221,9 +226,13 @@ def _with_a_before(
         faults.add(
             "start", "every unit trained from the first period on", "at least one period before training"
         )
-    elif before.notna().any() and not (before > 0).any():
+    elif before.notna().any() and not (before > 0).any() and design.anticipation:
         found = f"{design.anticipation}, which leaves no {design.period} before any start"
         faults.add("design.anticipation", found, "at least one period before the KPI may react")
+    elif before.notna().any() and not (before > 0).any():
+        found = f"all trained {design.units} trained from the first {design.period} on"
+        faults.add(str(design.columns.start or design.columns.treatment), found, f"a {design.period} before training",
+                   f"Extract earlier {design.period}s, or check the start.")  # fmt: skip
     faults.stop_if_any()
     if not always.any():
         return frame

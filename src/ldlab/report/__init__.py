@@ -1,6 +1,6 @@
 """Estimate + checks -> claim, sentences, files: what may be said, and the pages that say it."""
 
-from ldlab.report.assemble import load_results, make_brief
+from ldlab.report.assemble import load_results, make_brief, readable
 from ldlab.report.brief import Brief
 from ldlab.report.claim import claim, decide, deviations, grade, verdict
 from ldlab.report.portfolio import Portfolio, make_portfolio
@@ -24,6 +24,7 @@ __all__ = [
     "load_results",
     "make_brief",
     "make_portfolio",
+    "readable",
     "save",
     "verdict",
     "write_whole",

@@ -49,6 +49,11 @@ def load_results(program: Program, output_dir: str | Path) -> tuple[Result, ...]
     return tuple(results)
 
 
+def readable(results: Sequence[Result]) -> tuple[Estimate, ...]:
+    """The leading estimates of the results that no check broke."""
+    return tuple(result.lead for result in results if result.claim.verdict != "not readable")
+
+
 def _failed(folder: Path, name: str) -> bool:
     return (folder / f"{name}.failed").is_dir()
 
@@ -124,7 +129,7 @@ def make_brief(
         verdict=leading.claim.verdict,
         grade=evidence,
         lead=estimate,
-        others=tuple((result.notebook, result.lead) for result in results[1:]),
+        others=tuple((one.notebook, one.lead) for one in results[1:] if one.claim.verdict != "not readable"),
         money=leading.money,
         checks=every,
         deviations=leading.deviations,

@@ -194,7 +194,9 @@ class Brief(Saved):
         ]
         lines += [("not run", check.sentence) for check in by_status["not_run"] if check.needed]
         if spare := sum(not check.needed for check in by_status["not_run"]):
-            lines.append(("not run", f"{count_of(spare, 'check')} that the grade does not presume; listed below."))
+            lines.append(
+                ("not run", f"{count_of(spare, 'check')} that the grade does not presume; listed below.")
+            )
         told = [check for check in by_status["passed"] if check.name in TOLD_WHEN_PASSED]
         lines += [("passed", check.sentence) for check in told]
         if len(by_status["passed"]) > len(told):
@@ -272,6 +274,8 @@ def _row(big: str, note: str) -> str:
 
 
 def _numbers(estimate: Estimate) -> tuple[str, str]:
+    if not estimate.has_interval:
+        return f"{estimate.format(estimate.value, sign=True)} {estimate.shown_unit}", "none can be given"
     low, high = estimate.format(estimate.low, sign=True), estimate.format(estimate.high, sign=True)
     if estimate.scale == "log":
         effect = f"{estimate.format(estimate.value, sign=True)} percent"
