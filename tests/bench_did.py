@@ -254,7 +254,8 @@ def main() -> None:
     }  # fmt: skip
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps({"rows": options.rows, "budgets": budgets, "raw": found}, indent=2) + "\n")
-    draw(found, RESULTS.with_suffix(".png"))
+    if len(sizes) > 1:
+        draw(found, RESULTS.with_suffix(".png"))
     for name, value in budgets.items():
         print(f"{value:10.2f}  {name}")
     return None
