@@ -35,6 +35,7 @@ fix: setup ## mend what check can mend: lint fixes, notebook outputs
 bench: setup ## time what should stay quick; figures go to outputs/bench*.json
 	@$(BIN)/python -m tests.bench $(ARGS)
 	@$(if $(ARGS),,$(BIN)/python -m tests.bench_batch)
+	@$(if $(ARGS),,$(BIN)/python -m tests.bench_did --growth)
 
 calibrate: setup ## hold every Bayesian model against worlds from its own prior (goes on where it stopped)
 	@$(BIN)/python -m tests.calibrate $(ARGS)

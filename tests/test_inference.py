@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 import statsmodels.api as sm
 
+from ldlab import did
 from ldlab.checks.clusters import enough_clusters
 from ldlab.did.by_cluster import Blocks
-from ldlab.did.engines import _by_refits, _named, engine_of
+from ldlab.did.engines import _by_refits, _named, engine_of, parts_of
 from ldlab.did.estimators import before_after, lead_estimate
 from ldlab.did.inference import bell_mccaffrey_df, infer, plan_inference
 from ldlab.did.panel import clusters_of
@@ -420,3 +421,29 @@ def test_group_time_effects_count_whom_they_compare_with():
     assert plan_inference(study, estimator="two_way").comparison_clusters == 9
     estimate = infer(study, lead_estimate(study)).estimate
     assert estimate.df == inference.df
+
+
+def test_many_clusters_of_one_start_are_left_out_in_groups():
+    # 12 trained units, 900 never trained: 400 groups of these, each trained unit alone.
+    cluster = np.arange(912)
+    start = np.where(cluster < 12, 5.0, np.inf)
+    part = parts_of(cluster, start, 400)
+    sizes = np.bincount(part)
+    assert sizes[part[:12]].tolist() == [1] * 12
+    assert len(sizes) == 412 and set(sizes[part[12:]]) == {2, 3}
+
+
+def test_groups_left_out_give_nearly_the_error_of_each_left_out():
+    rng = np.random.default_rng(8)
+    frame = pd.DataFrame({"unit": np.repeat(np.arange(900), 6), "period": np.tile(np.arange(6), 900)})
+    frame["start"] = np.where(frame["unit"] < 20, 3.0, np.nan)
+    frame["outcome"] = rng.normal(size=len(frame))
+    study = make_study(frame, "staggered")
+    found = did.infer(study, did.lead_estimate(study)).estimate
+    values = [
+        did.lead_estimate(make_study(frame[frame["unit"] != left], "staggered")).value for left in range(20)
+    ]
+    never = frame.loc[frame["start"].isna()].pivot(index="unit", columns="period", values="outcome")
+    change = never[[3, 4, 5]].mean(axis=1) - never[2]  # their part of the error, by hand
+    by_hand = sum((v - found.value) ** 2 for v in values) + change.var(ddof=1) / len(change)
+    assert found.se == pytest.approx(by_hand**0.5, rel=0.02)

@@ -22,7 +22,11 @@ Estimator = Callable[[Study], float | None]
 Floats = NDArray[np.float64]
 
 ESTIMATORS = ("two_way", "group_time", "imputation")
-MOST_REFITS = 1_000  # clusters left out in turn, where each needs the estimator run again
+MOST_PARTS, MOST_REFIT_PARTS = (
+    400,
+    60,
+)  # of one start, left out in turn; where the estimator must be run again
+MOST_NUMBERS = 10_000_000  # held at a time
 SAME = 1e-5  # of the standard error: how closely sums must give the estimate
 
 
@@ -95,11 +99,35 @@ def _imputed(study: Study) -> float:
     return effect_on_treated(cells, np.ones(cells.outcome.shape))[0]
 
 
+def parts_of(cluster: NDArray[np.intp], start: Floats, most: int) -> NDArray[np.intp]:
+    """What is left out together: each cluster; where more than ``most`` share a start, as many groups of them.
+
+    Parameters
+    ----------
+    cluster, start
+        (n,) cluster and start of each row, unit or block; a cluster's first start counts.
+    most
+        Parts for each start.
+
+    Returns
+    -------
+    ndarray
+        (n,) the part, 0 to parts - 1. Independent clusters left out together are a cluster themselves.
+    """
+    first = pd.Series(start).groupby(cluster).min()
+    place = first.groupby(first).cumcount() % most
+    parts = pd.factorize(pd.MultiIndex.from_arrays([first, place]))[0]
+    return np.asarray(parts[cluster])
+
+
 def _by_sums(blocks: Blocks, sums: Reassigned) -> Engine:
     def without_each() -> Floats:
-        clusters = np.arange(blocks.cluster.max() + 1)
-        keep = (clusters[:, None] != blocks.cluster).astype(float)
-        return sums.values(np.repeat(blocks.start[None], len(clusters), axis=0), keep)[:, 0]
+        part = parts_of(blocks.cluster, blocks.start, MOST_PARTS)
+        parts, found = int(part.max()) + 1, []
+        for some in np.array_split(np.arange(parts), 1 + parts * len(part) // MOST_NUMBERS):
+            keep = (some[:, None] != part).astype(float)
+            found.append(sums.values(np.repeat(blocks.start[None], len(some), axis=0), keep)[:, 0])
+        return np.concatenate(found)
 
     return Engine(without_each, sums.values, refits=False)
 
@@ -117,13 +145,8 @@ def _by_refits(study: Study, estimator: Estimator) -> Engine:
         return math.nan if found is None else found
 
     def without_each() -> Floats:
-        clusters = int(cluster.max()) + 1
-        if clusters > MOST_REFITS:
-            raise LdlabError(
-                f"infer: found {clusters:,} clusters to leave out in turn, with an estimator that must be run again for "
-                f"each; expected at most {MOST_REFITS:,}. Leave out the covariates, or name larger clusters."
-            )
-        return np.array([value(rows[cluster != c]) for c in range(clusters)])
+        part = parts_of(cluster, rows["start"].fillna(np.inf).to_numpy(), MOST_REFIT_PARTS)
+        return np.array([value(rows[part != some]) for some in range(int(part.max()) + 1)])
 
     def reassigned(starts: Floats) -> Floats:
         found = np.empty((len(starts), 2))

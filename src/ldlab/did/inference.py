@@ -254,7 +254,8 @@ def infer(
     -----
     Jackknife: CR3, root of (G - 1) / G times the sum of squared deviations from the estimate, each cluster left out
     in turn (MacKinnon, Nielsen & Webb 2023, Journal of Applied Econometrics 38, equation 13), with t of Bell and
-    McCaffrey's degrees of freedom for equal clusters, at most clusters less starts.
+    McCaffrey's degrees of freedom for equal clusters, at most clusters less starts. Of more than 400 clusters with
+    one start (60, where the estimator must be run again) as many groups are left out instead.
 
     Permutation: under a constant effect tau, the KPI less tau times the true treatment owes nothing to training,
     and its estimate under assignment p is e_p - tau b_p, with e_p from the KPI and b_p from the true treatment. The
