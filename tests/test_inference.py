@@ -12,10 +12,10 @@ import statsmodels.api as sm
 from ldlab import did
 from ldlab.checks.clusters import enough_clusters
 from ldlab.did.by_cluster import Blocks
+from ldlab.did.clusters import clusters_of
 from ldlab.did.engines import _by_refits, _named, engine_of, parts_of
 from ldlab.did.estimators import before_after, lead_estimate
 from ldlab.did.inference import bell_mccaffrey_df, infer, plan_inference
-from ldlab.did.panel import clusters_of
 from ldlab.did.permutation import Confidence, assignments, ways
 from ldlab.did.two_way import two_way_fixed_effects
 from ldlab.did.wild_bootstrap import wild_cluster_p_value

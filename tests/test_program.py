@@ -153,6 +153,40 @@ def test_a_missing_program_is_named_with_its_nearest(tmp_path: Path) -> None:
     assert "Did you mean 'tickets.yaml'?" in faults(project, "tickest")[0]
 
 
+def test_several_kpis_are_refused_by_name(tmp_path: Path) -> None:
+    project = make_project(tmp_path)
+    columns = write_program(project, kpi={"column": ["minutes", "tickets"]})
+    [said] = faults(project)
+    assert "kpi.column: found a list of 2; expected one KPI" in said and "one more file for each" in said
+    text = columns.read_text().replace(
+        "kpi:\n  column:\n  - minutes\n  - tickets\n", "kpi:\n- column: minutes\n"
+    )
+    columns.write_text(text.split("  label:")[0] + "skills: {gap: a, learning_objective: b}\n")
+    assert any("found a list of 1; expected one KPI" in fault for fault in faults(project))
+
+
+@pytest.mark.parametrize(
+    ("design", "agreement", "said"),
+    [
+        ({"anticipation": 1}, {}, "anticipation only in a panel design"),
+        (
+            {"manipulation_check": {"column": "h", "label": "l", "unit": "u"}},
+            {},
+            "manipulation_check only in a panel",
+        ),
+        ({"columns": {"team": "team"}}, {}, "columns.team only in a panel design"),
+        ({}, {"estimator": "imputation"}, "staggered and two_group_before_after designs only"),
+        ({}, {"estimator": "imputations"}, "Did you mean 'imputation'?"),
+    ],
+)
+def test_what_belongs_to_panels_is_refused_elsewhere(
+    tmp_path: Path, design: dict[str, Any], agreement: dict[str, Any], said: str
+) -> None:
+    project = make_project(tmp_path)
+    write_program(project, design=design, agreement=agreement)
+    assert any(said in fault for fault in faults(project))
+
+
 def test_an_objective_must_be_in_the_register(tmp_path: Path) -> None:
     project = make_project(tmp_path)
     register = "objectives:\n  - {id: fast, goal: Fast, key_result: 10%, owner: COO}\n"

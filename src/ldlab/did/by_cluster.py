@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ldlab.did.panel import clusters_of
+from ldlab.did.clusters import clusters_of
 
 Floats = NDArray[np.float64]
 CHUNK = 4_000_000  # numbers held at once

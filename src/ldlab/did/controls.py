@@ -6,7 +6,7 @@ from typing import Literal
 
 import pandas as pd
 
-from ldlab.did.panel import clusters_of
+from ldlab.did.clusters import clusters_of
 from ldlab.program import LdlabError, Study
 
 Controls = Literal["never", "not_yet"]

@@ -12,8 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ldlab.did.by_cluster import Blocks, GroupTime, Imputation, Reassigned, TwoWay
+from ldlab.did.clusters import clusters_of, stay_in_clusters
 from ldlab.did.controls import Controls, choose_controls
-from ldlab.did.panel import clusters_of, stay_in_clusters
 from ldlab.did.untreated import Cells, effect_on_treated
 from ldlab.estimate import Estimate
 from ldlab.program import LdlabError, Study

@@ -8,15 +8,10 @@ import numpy as np
 import pandas as pd
 import statsmodels.api as sm
 
+from ldlab.did.clusters import clusters_of
 from ldlab.did.group_time import GroupTime, group_time
 from ldlab.did.inference import Inference, infer, refused
-from ldlab.did.panel import (
-    clusters_of,
-    fixed_effects,
-    need_panel,
-    panel_estimate,
-    se_kind_of,
-)
+from ldlab.did.panel import fixed_effects, need_panel, panel_estimate, se_kind_of
 from ldlab.did.two_way import two_way_fixed_effects
 from ldlab.did.untreated import imputation
 from ldlab.estimate import Estimate

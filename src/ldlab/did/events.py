@@ -8,9 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
+from ldlab.did.clusters import clusters_of
 from ldlab.did.panel import (
     PanelErrors,
-    clusters_of,
     fixed_effects,
     has_comparison,
     need_comparison,

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from ldlab.did.panel import clusters_of
+from ldlab.did.clusters import clusters_of
 from ldlab.program import LdlabError
 
 BLOCK = 64  # cells whose influence is held at once

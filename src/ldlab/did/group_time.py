@@ -12,11 +12,12 @@ import pandas as pd
 from scipy import stats
 
 from ldlab.did.atoms import Atoms
+from ldlab.did.clusters import clusters_of
 from ldlab.did.controls import Controls, choose_controls
 from ldlab.did.covariates import fit_adjusted
 from ldlab.did.events import EventStudy, event_study_of
 from ldlab.did.group_cells import Averages, GroupCells
-from ldlab.did.panel import clusters_of, need_comparison, need_panel, se_kind_of
+from ldlab.did.panel import need_comparison, need_panel, se_kind_of
 from ldlab.estimate import Estimate, Noun, Printed, rows_to_html
 from ldlab.program import LdlabError, Study
 

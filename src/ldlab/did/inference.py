@@ -11,8 +11,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+from ldlab.did.clusters import clusters_of, stay_in_clusters
 from ldlab.did.engines import Engine, Estimator, controls_of, engine_of
-from ldlab.did.panel import clusters_of, need_panel, stay_in_clusters
+from ldlab.did.panel import need_panel
 from ldlab.did.permutation import Confidence, assignments
 from ldlab.did.permutation import ways as count_ways
 from ldlab.estimate import Estimate, Noun, Printed

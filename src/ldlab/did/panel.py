@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 from linearmodels.panel import PanelOLS
 from linearmodels.panel.utility import AbsorbingEffectError
 
+from ldlab.did.clusters import clusters_of, stay_in_clusters
 from ldlab.estimate import Estimate
 from ldlab.program import LdlabError, Study
 
@@ -26,7 +26,7 @@ def fixed_effects(
 ) -> Any:
     """Regression of the outcome with unit and period effects; ``regressors`` share the index of ``rows``.
 
-    linearmodels up to 300,000 rows. Above, sums by start and period where the regressors are alike within them
+    linearmodels up to 50,000 rows. Above, sums by start and period where the regressors are alike within them
     and units stay in their clusters, else pyfixest; pyfixest too with ``cluster_effects``, a third kind. All give
     the same numbers.
 
@@ -86,16 +86,6 @@ def _linearmodels_effects(
     return PanelOLS(outcome, design, entity_effects=True, time_effects=time_effects).fit(**options)
 
 
-def stay_in_clusters(rows: pd.DataFrame) -> bool:
-    """Whether each unit stays in one cluster."""
-    if "cluster" not in rows:
-        return True
-    unit, cluster = pd.factorize(rows["unit"])[0], pd.factorize(rows["cluster"])[0]
-    first = np.zeros(unit.max() + 1, dtype=int)
-    first[unit] = cluster
-    return bool((first[unit] == cluster).all())
-
-
 def panel_estimate(
     study: Study, rows: pd.DataFrame, fit: Any, regressor: str, se: str, *, method: str, **said: Any
 ) -> Estimate:
@@ -112,11 +102,6 @@ def panel_estimate(
         se_kind=se_kind_of(study, se),
         **fields,
     )
-
-
-def clusters_of(rows: pd.DataFrame) -> pd.Series:
-    """The cluster of each row; where the program names none, its unit."""
-    return rows["cluster"] if "cluster" in rows else rows["unit"]
 
 
 def se_kind_of(study: Study, se: str) -> str:

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from ldlab.did.clusters import clusters_of
 from ldlab.did.estimators import lead_estimate
-from ldlab.did.panel import clusters_of, fixed_effects, need_panel, panel_estimate
+from ldlab.did.panel import fixed_effects, need_panel, panel_estimate
 from ldlab.estimate import Estimate, Noun
 from ldlab.program import LdlabError, Study
 from ldlab.program.design import NegativeControl

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ldlab.did.clusters import clusters_of
 from ldlab.did.group_time import GroupTime, group_time
-from ldlab.did.panel import clusters_of, fixed_effects, need_panel, panel_estimate
+from ldlab.did.panel import fixed_effects, need_panel, panel_estimate
 from ldlab.estimate import Estimate, Noun, Printed
 from ldlab.program import LdlabError, Study
 from ldlab.program.sections import Amount

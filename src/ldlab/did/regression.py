@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ldlab.did.by_cluster import Blocks, without_constants
-from ldlab.did.panel import clusters_of
+from ldlab.did.clusters import clusters_of
 
 LEFT = 1e-9  # share of a regressor's variation that the effects must leave
 

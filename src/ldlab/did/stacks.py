@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ldlab.did.panel import clusters_of, need_panel
+from ldlab.did.clusters import clusters_of
+from ldlab.did.panel import need_panel
 from ldlab.program import Study
 
 Floats = NDArray[np.float64]

@@ -7,15 +7,14 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from ldlab.did.clusters import clusters_of, stay_in_clusters
 from ldlab.did.panel import (
     PanelErrors,
-    clusters_of,
     fixed_effects,
     need_comparison,
     need_panel,
     panel_estimate,
     se_kind_of,
-    stay_in_clusters,
 )
 from ldlab.estimate import Estimate
 from ldlab.program import LdlabError, Study
@@ -54,7 +53,7 @@ def two_way_fixed_effects(
 
     Notes
     -----
-    linearmodels with ``group_debias=True``, and what gives the same on over 300,000 rows, see
+    linearmodels with ``group_debias=True``, and what gives the same on over 50,000 rows, see
     :func:`ldlab.did.panel.fixed_effects`. Where units nest in clusters, ``auto_df=False,
     count_effects=False``: the unit effects are then not charged a second time (linearmodels' default for two
     effects charges them: sqrt(2) too wide for two periods). Cameron & Miller (2015), Journal of Human

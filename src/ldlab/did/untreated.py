@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from scipy.sparse.csgraph import connected_components
 
-from ldlab.did.panel import clusters_of, has_comparison, need_panel, se_kind_of
+from ldlab.did.clusters import clusters_of
+from ldlab.did.panel import has_comparison, need_panel, se_kind_of
 from ldlab.estimate import Estimate
 from ldlab.program import Study
 

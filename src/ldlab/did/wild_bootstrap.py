@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ldlab.did.by_cluster import Blocks, TwoWay, treated, without_constants
-from ldlab.did.panel import need_comparison, stay_in_clusters
+from ldlab.did.clusters import stay_in_clusters
+from ldlab.did.panel import need_comparison
 from ldlab.program import LdlabError, Study
 
 DRAWS = 9_999
