@@ -70,7 +70,7 @@ def run(command: str, folder: Path, *, expect: int = 0, seconds: int = 1500) -> 
 def outputs(copy: Path) -> Path:
     """What `make run` leaves."""
     said = run("make run", copy)
-    assert "11 of 11 published" in said
+    assert "12 of 12 published" in said
     assert f"The page: {copy}/outputs/index.html" in said
     return copy / "outputs"
 

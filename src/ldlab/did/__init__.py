@@ -3,7 +3,7 @@
 from ldlab.did.attrition import Attrition, LeeBounds, attrition, lee_bounds
 from ldlab.did.estimators import Beside, before_after, beside, lead_estimate, placebo_start
 from ldlab.did.events import EventStudy, effects_since_start, event_study, first_differences, period_effects
-from ldlab.did.group_time import GroupTime, group_time
+from ldlab.did.group_time import GroupTime, by_cohort_and_period, group_time
 from ldlab.did.honest import Bound, HonestBounds, honest_bounds
 from ldlab.did.inference import Inference, Inferred, infer, plan_inference
 from ldlab.did.placebos import LastBefore, Placebo, last_before_start, placebo_group, placebo_kpis, spillover
@@ -31,6 +31,7 @@ __all__ = [
     "attrition",
     "before_after",
     "beside",
+    "by_cohort_and_period",
     "effect_per_dose",
     "effects_since_start",
     "event_study",

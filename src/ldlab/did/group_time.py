@@ -144,6 +144,11 @@ def group_time(study: Study, *, controls: Controls | None = None) -> GroupTime |
     return result.noun(why, adjusted, (*left_out, *without))
 
 
+def by_cohort_and_period(effects: GroupTime | None) -> tuple[Estimate, ...]:
+    """The average of each cohort, and of each calendar period; empty without group-time effects."""
+    return () if effects is None else (*effects.by_cohort, *effects.by_period)
+
+
 def _with_a_before(study: Study) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """The rows of units that have a period before training and its anticipation, and how many have none."""
     design, rows = study.program.design, study.frame

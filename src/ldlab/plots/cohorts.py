@@ -82,7 +82,9 @@ def cohort_effects(effects: CohortEffects | None, study: Study) -> Figure | None
         more = f" ({left_out} later ones not drawn)" if left_out else ""
         axes.set_ylabel(f"first trained {study.program.design.period}{more}")
         alt = f"{title}. {'; '.join(said(e) for e in effects.by_cohort[:12])}."
-        return finished(canvas, "cohort_effects", title, alt)
+        numbers = values.map(lambda x: format_number(x, shown.decimals, sign=True), na_action="ignore")
+        table = numbers.rename_axis("first trained").rename_axis(None, axis=1).reset_index()
+        return finished(canvas, "cohort_effects", title, alt, table)
 
 
 def _title(cohorts: Sequence[Estimate]) -> str:

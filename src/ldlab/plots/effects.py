@@ -23,6 +23,7 @@ from ldlab.plots.figure import (
     new_axes,
     said,
     style,
+    table_of,
     thousands,
 )
 from ldlab.program import Study
@@ -35,7 +36,7 @@ def interval(estimates: Sequence[Estimate | None], *, title: str, name: str = "e
         canvas, axes = new_axes(1.5 + 0.5 * len(given))
         _forest(axes, given)
         alt = f"Effect in {given[0].shown_unit}. " + "; ".join(said(e) for e in given) + "."
-        return finished(canvas, name, title, alt)
+        return finished(canvas, name, title, alt, table_of(given, _names(given)))
 
 
 def _forest(axes: Axes, estimates: Sequence[Estimate], *, leading: bool = True) -> None:
@@ -167,7 +168,10 @@ def event_study(events: EventTimes | None, study: Study) -> Figure | None:
         axes.set_ylabel("\n".join(textwrap.wrap(effect_label(last), 34)))
         before = sum(time < 0 for time in events.event_times)
         told = (*events.estimates[:before][-3:], *events.estimates[before:][:6])
-        return finished(canvas, "event_study", title, f"{title}. " + "; ".join(said(e) for e in told) + ".")
+        table = table_of(events.estimates, [e.term for e in events.estimates])
+        return finished(
+            canvas, "event_study", title, f"{title}. " + "; ".join(said(e) for e in told) + ".", table
+        )
 
 
 def _event_title(events: EventTimes, study: Study) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import textwrap
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,6 +14,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -43,12 +44,15 @@ class Figure:
         What the figure shows, as a claim.
     alt
         The same for those who cannot see it, with the numbers.
+    table
+        The numbers as a table, which a page folds away under the picture; None where another cell shows them.
     """
 
     name: str
     title: str
     alt: str
     canvas: Canvas = field(repr=False, compare=False)
+    table: pd.DataFrame | None = field(default=None, repr=False, compare=False)
 
     def png(self) -> bytes:
         """The picture, 150 dots per inch; the same bytes for the same figure."""
@@ -77,7 +81,10 @@ class Figure:
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
         data = {"image/png": b64encode(self.png()).decode(), "text/plain": str(self)}
         width = int(self.canvas.get_figwidth() * 100)
-        return data, {"image/png": {"alt": self.alt, "width": width}}
+        said: dict[str, Any] = {"alt": self.alt, "width": width}
+        if self.table is not None:
+            said["table"] = self.table.to_html(border=0, na_rep="", index=False)
+        return data, {"image/png": said}
 
 
 @contextmanager
@@ -106,7 +113,7 @@ def new_axes(height: float) -> tuple[Canvas, Axes]:
     return canvas, canvas.subplots()
 
 
-def finished(canvas: Canvas, name: str, title: str, alt: str) -> Figure:
+def finished(canvas: Canvas, name: str, title: str, alt: str, table: pd.DataFrame | None = None) -> Figure:
     """The figure with its title, wrapped so that it is never clipped."""
     text = canvas.suptitle("", x=0.01, ha="left", fontsize=11, fontweight="bold", color=INK)
     text.set_parse_math(False)
@@ -114,7 +121,17 @@ def finished(canvas: Canvas, name: str, title: str, alt: str) -> Figure:
         text.set_text("\n".join(textwrap.wrap(title, columns)))
         if text.get_window_extent().x1 <= 0.99 * canvas.bbox.x1:
             break
-    return Figure(name, title, alt, canvas)
+    return Figure(name, title, alt, canvas, table)
+
+
+def table_of(estimates: Sequence[Estimate], names: Sequence[str]) -> pd.DataFrame:
+    """Estimates and their intervals as text, in the unit that readers see."""
+    first = estimates[0]
+    rows = [
+        (name, *(e.format(x, sign=True) for x in (e.value, e.low, e.high)))
+        for name, e in zip(names, estimates, strict=True)
+    ]
+    return pd.DataFrame(rows, columns=["", first.shown_unit, f"{first.level:.0%} from", "to"])
 
 
 def mark_no_effect_and_target(axes: Axes, target: float) -> None:

@@ -6,6 +6,8 @@ import textwrap
 from collections.abc import Sequence
 from typing import Protocol
 
+import pandas as pd
+
 from ldlab.estimate import Estimate
 from ldlab.plots.figure import (
     ACCENT,
@@ -77,4 +79,7 @@ def honest_bounds(bounds: Bounds) -> Figure | None:
         mark_no_effect_and_target(axes, e.shown(e.target))
         said = "; ".join(f"{row[0]}: {ends}" for row, ends in zip(rows, numbers, strict=True))
         what = f"{bounds.target[:1].upper()}{bounds.target[1:]}, {e.level:.0%} intervals in {e.shown_unit}"
-        return finished(canvas, "honest_bounds", bounds.claim, f"{bounds.claim}. {what}. {said}.")
+        table = pd.DataFrame(
+            {"assumed of the trend": [row[0] for row in rows], f"{e.level:.0%} interval": numbers}
+        )
+        return finished(canvas, "honest_bounds", bounds.claim, f"{bounds.claim}. {what}. {said}.", table)

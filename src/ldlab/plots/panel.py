@@ -47,7 +47,7 @@ def panel_view(study: Study) -> Figure:
         axes.legend(
             handles=handles, frameon=False, fontsize=8.5, ncols=3, loc="lower left", bbox_to_anchor=(0, 1)
         )
-        return finished(canvas, "panel_view", title, alt)
+        return finished(canvas, "panel_view", title, alt, _table(rows, minimum))
 
 
 def cohort_rows(study: Study) -> list[tuple[str, Cells]]:
@@ -103,6 +103,15 @@ def _colours(counts: Cells, minimum: int) -> NDArray[np.float64]:
         cell[small] = 0
     shares = shown / shown.sum(axis=1, keepdims=True)
     return shares @ np.array([to_rgb(color) for color, _ in STATES])
+
+
+def _table(rows: Sequence[tuple[str, Cells]], minimum: int) -> pd.DataFrame:
+    """One row per cohort: the most of its units that had no KPI in a period, small numbers hidden."""
+    most = [int(counts[:, 2].max()) for _, counts in rows]
+    hidden = [f"fewer than {minimum}" if 0 < count < minimum else f"{count:,}" for count in most]
+    return pd.DataFrame(
+        {"cohort (units)": [name for name, _ in rows], "most without a KPI at a time": hidden}
+    )
 
 
 def _title(study: Study) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
+import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from ldlab.estimate import Estimate
@@ -62,4 +63,9 @@ def permutation(estimate: Estimate, inference: Placebos) -> Figure | None:
             f"{estimate.format(float(high), sign=True)} {estimate.shown_unit}; found was "
             f"{estimate.format(estimate.value, sign=True)}, p-value {inference.p_value:.2g}."
         )
-        return finished(canvas, "permutation", title, alt)
+        points = [0.05, 0.25, 0.5, 0.75, 0.95]
+        ends = [estimate.format(float(x), sign=True) for x in np.quantile(inference.placebos, points)]
+        names = [*(f"{point:.0%} of the other ways lie below" for point in points), "found"]
+        values = [*ends, estimate.format(estimate.value, sign=True)]
+        table = pd.DataFrame({"": names, estimate.shown_unit: values})
+        return finished(canvas, "permutation", title, alt, table)

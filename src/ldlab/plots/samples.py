@@ -73,7 +73,21 @@ def trends(study: Study) -> Figure:
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(frameon=False, fontsize=8.5, title="trained", alignment="left")
         title = _trend_title(study, cohorts)
-        return finished(canvas, "trends", title, _trend_alt(study, title, cohorts))
+        table = _trend_table(study, [*cohorts, *([smaller] if smaller is not None else [])], log=log)
+        return finished(canvas, "trends", title, _trend_alt(study, title, cohorts), table)
+
+
+def _trend_table(study: Study, lines: Sequence[tuple[float | str, pd.Series]], *, log: bool) -> pd.DataFrame:
+    """Means by period, one column for each line of the picture."""
+    named = {
+        start if isinstance(start, str) else cohort_name(study, [NEVER if np.isnan(start) else start]): means
+        for start, means in lines
+    }
+    means = pd.DataFrame(named)
+    values = means.map(np.exp) if log else means
+    rounded = values.round(decimals_for(float(np.nanstd(values.to_numpy()))))
+    names = [str(study.periods[int(str(rank))]) for rank in rounded.index]
+    return rounded.set_axis(names).rename_axis(study.program.design.period).reset_index()
 
 
 def _cohort_means(study: Study, minimum: int) -> list[tuple[float, pd.Series]]:

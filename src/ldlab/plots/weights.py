@@ -5,10 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+import pandas as pd
 from matplotlib.ticker import FuncFormatter
 
 from ldlab.estimate import format_number
-from ldlab.plots.figure import ACCENT, SOFT, Figure, decimals_for, finished, new_axes, style, thousands
+from ldlab.plots.figure import (
+    ACCENT,
+    MOST_ROWS,
+    SOFT,
+    Figure,
+    decimals_for,
+    finished,
+    new_axes,
+    style,
+    thousands,
+)
 from ldlab.program import Study
 
 AGAIN = "#b3651f"
@@ -80,7 +91,10 @@ def comparison_weights(parts: Decomposition | None, study: Study) -> Figure | No
             f"{title}. {told}. Together they give the two-way estimate of {format_number(parts.value, places, sign=True)} "
             f"{parts.unit}."
         )
-        return finished(canvas, "comparison_weights", title, alt)
+        rows = [(MEANS[p.kind], f"{p.weight:.0%}", format_number(p.estimate, places, sign=True))
+                for p in sorted(parts.comparisons, key=lambda p: -p.weight)[:MOST_ROWS]]  # fmt: skip
+        table = pd.DataFrame(rows, columns=["compared", "weight", parts.unit])
+        return finished(canvas, "comparison_weights", title, alt, table)
 
 
 def _title(already: float | None) -> str:

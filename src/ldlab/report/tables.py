@@ -69,12 +69,16 @@ class EstimateTable(Noun):
         return list(dict.fromkeys(e.assumption for e in self._given() if e.assumption))
 
     def __str__(self) -> str:
+        if not self._given():
+            return "There is nothing to show."
         return "\n".join([*(" | ".join(row) for row in [self._head(), *self._cells()]), *self._notes()])
 
     def __repr__(self) -> str:
         return str(self)
 
     def _repr_html_(self) -> str:
+        if not self._given():
+            return "<p>There is nothing to show.</p>"
         notes = "".join(f"<p>{escape(note)}</p>" for note in self._notes())
         return _table(self._head(), self._cells()) + notes
 
