@@ -249,7 +249,8 @@ def test_make_test_make_check_make_bench(copy: Path) -> None:
 
 
 def test_make_data_rebuilds_the_same_tables(copy: Path) -> None:
-    built = [path.name for path in (REPOSITORY / "data").glob("*.csv") if path.name != "calibration.csv"]
+    simulated = ("calibration.csv", "coverage_did.csv")
+    built = [path.name for path in (REPOSITORY / "data").glob("*.csv") if path.name not in simulated]
     for name in built:
         (copy / "data" / name).write_text("gone")
     run("make data", copy)
