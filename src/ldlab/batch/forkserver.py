@@ -1,6 +1,6 @@
 """The fork server: a process that has imported the stack and compiled the models, and forks kernels and workers.
 
-``python -m ldlab.batch.forkserver SOCKET [FAMILY ...]`` is started by a batch, and ends with it. Compiling takes
+``python -m ldlab.batch.forkserver SOCKET [--panels] [FAMILY ...]`` is started by a batch, and ends with it. Compiling takes
 longer than importing, so a fork of it does that, and then serves SOCKET-models; kernels that use no models need not
 wait. Each runs one thread, reads no data and executes no notebook. Whoever connects sends one request (JSON behind
 its length); the connection then stands for the child:
@@ -30,6 +30,8 @@ from typing import Any, NoReturn
 from ldlab.batch.process import die_first_for_memory, die_with, kill
 
 MODELS = "-models"
+# What a notebook that names "ldlab.did.honest_bounds" needs besides: a hundred megabytes that others do without.
+PANELS, OF_PANELS = "--panels", ("diff_diff", "cvxpy")
 # What workers and notebooks import. A room that cannot be imported fails in the notebook that asks for it.
 STACK = (
     "ipykernel.kernelapp", "ipykernel.ipkernel", "matplotlib_inline.backend_inline", "matplotlib.pyplot", "seaborn",
@@ -37,17 +39,17 @@ STACK = (
     "ldlab.plots", "ldlab.report", "ldlab.simulate", "ldlab.observational", "ldlab.batch.worker", "ldlab.batch.job",
     "ldlab.batch.page", "arviz_plots.backend.matplotlib", "arro3.core",
     "dask.array",  # xarray asks for it where it is installed
-    "diff_diff", "cvxpy",
 )  # fmt: skip
 
 
 def main(arguments: Sequence[str]) -> None:
     """Import, compile, then fork on request until the batch ends."""
-    path, *families = arguments
+    path, *rest = arguments
+    families = [name for name in rest if name != PANELS]
     die_with(os.getppid())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     listener, for_models = _listen(path), _listen(path + MODELS) if families else None
-    _import_stack()
+    _import_stack((*STACK, *(OF_PANELS if PANELS in rest else ())))
     _render_something()
     parent = os.getpid()
     if for_models is not None and os.fork() == 0:
@@ -59,10 +61,10 @@ def main(arguments: Sequence[str]) -> None:
     _serve(listener)
 
 
-def _import_stack() -> None:
+def _import_stack(modules: Sequence[str] = STACK) -> None:
     """Import what kernels will; polars not, which starts threads: those who can do without it here do, until a kernel asks."""
     sys.modules["polars"] = None  # type: ignore[assignment]
-    for module in STACK:
+    for module in modules:
         with contextlib.suppress(Exception):
             importlib.import_module(module)
     del sys.modules["polars"]

@@ -37,6 +37,7 @@ class Known:
     source: str | None
     value_type: str
     design: str = ""
+    covariates: int = 0
 
 
 def sha256_of(*parts: str | bytes) -> str:
@@ -257,7 +258,16 @@ def _parsed(root: Path) -> list[Known]:
     from ldlab.program import load_programs
 
     return [
-        Known(p.id, p.file, p.sha256, p.notebooks, p.data.source, p.kpi.value_type, p.design.kind)
+        Known(
+            p.id,
+            p.file,
+            p.sha256,
+            p.notebooks,
+            p.data.source,
+            p.kpi.value_type,
+            p.design.kind,
+            len(p.design.columns.covariates),
+        )
         for p in load_programs(root=root)
     ]
 

@@ -23,13 +23,14 @@ from ldlab.batch.progress import Progress
 from ldlab.batch.record import Record
 from ldlab.batch.status import due, unfinished
 from ldlab.batch.summary import Summary
-from ldlab.batch.worker import ForkServer, Worker, Workers, can_fork, uses_models
+from ldlab.batch.worker import ForkServer, Worker, Workers, can_fork, uses_models, uses_panels
 
 # What a worker may take beyond a notebook's own limit, to render and to publish, before it is taken for stuck.
 GRACE_SECONDS = 120.0
 # So many programs with models before one process compiles for all: it compiles more than each of them needs.
 WORTH_COMPILING = 3
-# Which standard model (ldlab.bayes.warm) a design, else a kind of KPI, gets; gaussian, if neither is named.
+# Which standard model (ldlab.bayes.warm) a design, else a kind of KPI, gets; one of the gaussian, if neither is named.
+FEW_COVARIATES = 4
 FAMILIES = {"staggered": "panel", "binary": "binary", "count": "count", "rate": "count"}
 
 
@@ -131,7 +132,10 @@ def _work(ledger: Ledger, *, jobs: int, cold: bool, cluster: str | None) -> None
         with connected(cluster) as client:
             run_all(client, ledger, families)
         return
-    server = None if cold or not can_fork() else ForkServer(ledger.planned[0].run, families)
+    server = None
+    if not cold and can_fork():
+        panels = any(uses_panels(job) for job in ledger.waiting)
+        server = ForkServer(ledger.planned[0].run, families, panels=panels)
     if server is not None:  # what needs no compiled models goes first, while they are compiled
         ledger.waiting.sort(key=lambda job: job.notebook not in (BRIEF, PORTFOLIO) and uses_models(job))
     workers, ledger.limit = Workers(jobs, server), jobs
@@ -192,8 +196,12 @@ def _families(jobs: Iterable[Job], known: Iterable[Known]) -> list[str]:
     of_models = {job.program for job in jobs if uses_models(job)}
     if len(of_models) < WORTH_COMPILING:
         return []
-    asked = [program for program in known if program.id in of_models]
-    return sorted({FAMILIES.get(p.design) or FAMILIES.get(p.value_type, "gaussian") for p in asked})
+    return sorted({_family(program) for program in known if program.id in of_models})
+
+
+def _family(program: Known) -> str:
+    gaussian = "gaussian" if program.covariates <= FEW_COVARIATES else "gaussian-16"
+    return FAMILIES.get(program.design) or FAMILIES.get(program.value_type, gaussian)
 
 
 @dataclass

@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ldlab.batch.forkserver import MODELS
+from ldlab.batch.forkserver import MODELS, PANELS
 from ldlab.batch.jobs import Job
 from ldlab.batch.process import ENVIRONMENT, die_with, kill, without_interrupts
 from ldlab.batch.store import RUNTIME
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 SOCKET_VARIABLE, MODELS_VARIABLE = "LDLAB_FORK_SERVER", "LDLAB_FORK_SERVER_OF_MODELS"
 PROVISIONER = "ldlab-forked"
-# In a notebook's source: it uses what the fork server of models has compiled.
-USES_MODELS = "ldlab.bayes"
+# In a notebook's source: it uses what the fork server of models has compiled; what only panels need.
+USES_MODELS, USES_PANELS = "ldlab.bayes", "ldlab.did.honest_bounds"
 STOP_SECONDS = 1.0
 START_SECONDS = 30.0
 
@@ -52,7 +52,16 @@ def framed(request: dict[str, Any]) -> bytes:
 
 def uses_models(job: Job) -> bool:
     """Whether a job's notebook samples from the standard models."""
-    return USES_MODELS in (job.root / "notebooks" / f"{job.notebook}.ipynb").read_text(encoding="utf-8")
+    return USES_MODELS in _source(job)
+
+
+def uses_panels(job: Job) -> bool:
+    """Whether a job's notebook needs what only panels need."""
+    return USES_PANELS in _source(job)
+
+
+def _source(job: Job) -> str:
+    return (job.root / "notebooks" / f"{job.notebook}.ipynb").read_text(encoding="utf-8")
 
 
 class ForkServer:
@@ -64,12 +73,15 @@ class ForkServer:
         The batch's name.
     families
         The families of models to compile.
+    panels
+        Whether notebooks of panels will run.
     """
 
-    def __init__(self, run: str, families: Sequence[str] = ()) -> None:
+    def __init__(self, run: str, families: Sequence[str] = (), *, panels: bool = False) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix=f"{RUNTIME}{run}-"))
         self.address = str(self.folder / "fork")
-        command = [sys.executable, "-m", "ldlab.batch.forkserver", self.address, *families]
+        command = [sys.executable, "-m", "ldlab.batch.forkserver", self.address]
+        command += [*([PANELS] if panels else []), *families]
         models = self.address + MODELS if families else self.address
         environment = {**os.environ, **ENVIRONMENT, SOCKET_VARIABLE: self.address, MODELS_VARIABLE: models}
         with without_interrupts():

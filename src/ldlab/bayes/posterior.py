@@ -148,18 +148,17 @@ def likelihood_of(study: Study | CrossProducts, units: Units | None, prior: Prio
     return Likelihood(family.build, shape, data, effects, prior_effect)
 
 
-def warm(families: Iterable[str] = ("gaussian", "binary", "count")) -> None:
+def warm(families: Iterable[str] = ("gaussian", "gaussian-16", "binary", "count")) -> None:
     """Compile the standard models of these families, so that a fit in this process, or a fork of it, only samples.
 
-    No data enter. ``gaussian`` has room for 16 covariates and any number of segments; ``panel`` (staggered) for about
-    100 cells of cohort and period; the others for 4 covariates without segments or clusters.
+    No data enter. ``gaussian`` has room for 4 covariates and any number of segments, ``gaussian-16`` for 16; ``panel``
+    (staggered) for about 100 cells of cohort and period; the others for 4 covariates without segments or clusters.
     """
     for name in families:
         if name == "panel":
             warm_panel()
-        elif name == "gaussian":
-            for covariates in (4, 16):
-                compiled(gaussian.build, room_for(covariates=covariates))
+        elif name in ("gaussian", "gaussian-16"):
+            compiled(gaussian.build, room_for(covariates=4 if name == "gaussian" else 16))
         else:
             compiled(FAMILIES[name].build, room_for())
 
