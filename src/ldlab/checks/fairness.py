@@ -14,7 +14,6 @@ from ldlab.program import Study
 from ldlab.program.design import OtherChange
 
 BEFORE_P = 0.05  # one-sided
-EVERYONE = ("everyone", "everybody", "all")
 ONE_ARM = ("trained only", "untrained only", "comparison only")
 
 
@@ -142,7 +141,7 @@ def other_changes(study: Study) -> Check:
 
 def _judged(change: OtherChange, study: Study) -> tuple[Status, str]:
     said, who = f"{change.what} ({change.when})", change.who.strip().lower()
-    everyone = who in EVERYONE
+    everyone = change.touched_everyone
     if everyone and has_comparison(study):
         return "passed", f"{said} touched everyone, and the comparison takes it out"
     inside = _within(change.when, study)

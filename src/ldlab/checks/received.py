@@ -43,7 +43,11 @@ def training_took_place(study: Study, received: Received | None) -> Check:
         return not_run(name, reason)
     events = None if received is None else received.by_event
     if events is None or 0 not in events.event_times:
-        return not_run(name, f"Too few {study.program.design.units} have {named.label} recorded.")
+        units = study.program.design.units
+        reason = (
+            f"{named.label} could not be compared: too few {units} have it recorded, or it does not change."
+        )
+        return not_run(name, reason[:1].upper() + reason[1:])
     at = {time: e for time, e in zip(events.event_times, events.estimates, strict=True) if time >= 0}
     first = at[0]
     df = float("inf") if first.df is None else first.df

@@ -56,6 +56,11 @@ class OtherChange(Section):
     when: dt.date | Text = Field(union_mode="left_to_right", description="When it changed: a date, or words.")
     who: Text = Field(description="Whom it touched: 'everyone', 'trained only', a site.")
 
+    @property
+    def touched_everyone(self) -> bool:
+        """Whether it touched trained and untrained alike, so that a comparison takes it out."""
+        return self.who.strip().lower() in ("everyone", "everybody", "all")
+
 
 class NegativeControl(Section):
     """A column on which the program cannot have had an effect, so that one found there shows bias."""

@@ -165,14 +165,11 @@ def _in_target_units(estimate: Estimate) -> dict[str, float]:
 def limits(program: Program, results: Sequence[Result]) -> tuple[str, ...]:
     """What this evaluation cannot tell: at most three sentences, most specific first."""
     design = program.design
-    changes = [
-        f"How much is due to {change.what} ({_when(change.when)}; {change.who})."
-        for change in design.other_changes
-    ]
+    compared = design.kind != "before_after"
+    mixed = [change for change in design.other_changes if not (compared and change.touched_everyone)]
+    changes = [f"How much is due to {change.what} ({_when(change.when)}; {change.who})." for change in mixed]
     if len(changes) > 1:
-        changes = [
-            f"How much is due to what else changed: {', '.join(change.what for change in design.other_changes)}."
-        ]
+        changes = [f"How much is due to what else changed: {', '.join(change.what for change in mixed)}."]
     found = [*changes, *design.limits, *(text for result in results for text in result.limits)]
     if results and results[0].sample["periods"]:
         found.append(f"Whether it lasts beyond {_day(results[0])}.")
