@@ -76,7 +76,7 @@ def shown() -> Iterator[Progress]:
     begun, last = time.monotonic(), [Event("", "", 0.0, "", 0, 0)]
 
     def table() -> Table:
-        rows = Table(box=None, pad_edge=False)
+        rows = Table(box=None, pad_edge=False, min_width=48, caption_justify="left")
         for name in ("program", "notebook", "stage", "seconds"):
             rows.add_column(name, justify="right" if name == "seconds" else "left")
         for name, (stage, since) in running.items():
