@@ -81,7 +81,7 @@ class PanelPosterior(Printed):
             ("read", f"{counts['observations']:,} rows of {self.panel.series.clusters:,} {who}"),
             (
                 "errors",
-                f"one {who}'s are correlated {self.errors.autocorrelation:.2f} from one {design.period} to the next, "
+                f"one {design.columns.cluster or design.unit}'s are correlated {self.errors.autocorrelation:.2f} from one {design.period} to the next, "
                 f"but for a share of {self.errors.noise:.0%} that is gone by then",
             ),
             ("draws", f"{sizes['chain']} chains of {sizes['draw']:,}"),
