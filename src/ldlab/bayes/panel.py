@@ -75,13 +75,14 @@ class PanelPosterior(Printed):
     def _rows(self) -> list[tuple[str, str]]:
         """What was sampled; the effect waits until convergence was looked at."""
         sizes, counts, design = self.idata["posterior"].sizes, self.study.count(), self.study.program.design
+        one = design.columns.cluster or design.unit
         who = f"clusters ({design.columns.cluster})" if design.columns.cluster else design.units
         return [
             ("model", self.method),
             ("read", f"{counts['observations']:,} rows of {self.panel.series.clusters:,} {who}"),
             (
                 "errors",
-                f"one {design.columns.cluster or design.unit}'s are correlated {self.errors.autocorrelation:.2f} from one {design.period} to the next, "
+                f"one {one}'s are correlated {self.errors.autocorrelation:.2f} from one {design.period} to the next, "
                 f"but for a share of {self.errors.noise:.0%} that is gone by then",
             ),
             ("draws", f"{sizes['chain']} chains of {sizes['draw']:,}"),
