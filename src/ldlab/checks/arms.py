@@ -13,7 +13,6 @@ from ldlab.checks.shared import (
     assigned_by_cluster,
     can_be_shown,
     count_text,
-    has_comparison,
     noncentrality,
     not_run,
 )
@@ -139,7 +138,7 @@ def balance(study: Study) -> Check:
     if not study.covariates:
         reason = "No baseline covariates are named in the program file."
         return not_run(name, reason, needed=needed or kind == "observational")
-    if not has_comparison(study):
+    if not study.has_comparison:
         return not_run(name, "There is no comparison group.")
     if study.program.design.kind == "randomised":
         return _joint_balance(study, name)
@@ -171,7 +170,7 @@ def balance_table(study: Study) -> pd.DataFrame:
         root mean of the two variances (Imbens & Rubin 2015, equation 14.1). One value per unit, its first.
         Empty without covariates or with one arm.
     """
-    if not study.covariates or not has_comparison(study):
+    if not study.covariates or not study.has_comparison:
         return pd.DataFrame(
             columns=["covariate", "mean trained", "mean comparison", "standardised difference"]
         )
@@ -201,7 +200,7 @@ def take_up(study: Study) -> Check | None:
     part, or did not, in an arm. None unless the program file names both who was offered it and who took part.
     """
     columns = study.program.design.columns
-    if columns.assignment is None or columns.treatment is None or not has_comparison(study):
+    if columns.assignment is None or columns.treatment is None or not study.has_comparison:
         return None
     counts = pd.crosstab(study.frame["treated"], study.frame["arm"]).reindex(
         index=[1, 0], columns=[1, 0], fill_value=0

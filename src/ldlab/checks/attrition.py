@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from scipy import stats
 
-from ldlab.checks.shared import POWER, has_comparison, not_run
+from ldlab.checks.shared import POWER, not_run
 from ldlab.estimate import Check, Estimate, format_number, level_in_words
 from ldlab.program import Study
 
@@ -70,7 +70,7 @@ def attrition(lost: Lost | None, study: Study, bounds: Bounds | None = None) -> 
         :func:`ldlab.did.lee_bounds`: what the effect is at worst, for the sentence.
     """
     name, design = "attrition", study.program.design
-    if not has_comparison(study):
+    if not study.has_comparison:
         return not_run(name, f"There is no comparison group to hold {design.units} who left against.")
     if lost is None:
         least = study.program.analysis.minimum_group_size

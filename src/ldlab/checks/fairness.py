@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from scipy import stats
 
-from ldlab.checks.shared import POWER, has_comparison, not_run, plain
+from ldlab.checks.shared import POWER, not_run, plain
 from ldlab.estimate import Check, Estimate, Status
 from ldlab.program import Study
 from ldlab.program.design import OtherChange
@@ -142,7 +142,7 @@ def other_changes(study: Study) -> Check:
 def _judged(change: OtherChange, study: Study) -> tuple[Status, str]:
     said, who = f"{change.what} ({change.when})", change.who.strip().lower()
     everyone = change.touched_everyone
-    if everyone and has_comparison(study):
+    if everyone and study.has_comparison:
         return "passed", f"{said} touched everyone, and the comparison takes it out"
     inside = _within(change.when, study)
     if inside is None:

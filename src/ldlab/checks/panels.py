@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from ldlab.checks.shared import has_comparison, not_run
+from ldlab.checks.shared import not_run
 from ldlab.estimate import Check, Estimate
 from ldlab.program import Study
 
@@ -103,4 +103,4 @@ def _short(method: str) -> str:
 
 
 def _is_staggered(study: Study) -> bool:
-    return "start" in study.frame and study.frame["start"].nunique() > 1 and has_comparison(study)
+    return "start" in study.frame and study.frame["start"].nunique() > 1 and study.has_comparison

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from scipy import stats
 
-from ldlab.checks.shared import POWER, has_comparison, not_run, plain
+from ldlab.checks.shared import POWER, not_run, plain
 from ldlab.estimate import Check, Estimate
 from ldlab.program import Study
 
@@ -33,7 +33,7 @@ def placebo(study: Study, placebo_estimate: Estimate | None) -> Check:
     range shown is therefore the 95% range. The grade presumes the check only where it can be run.
     """
     name, period = "placebo start", study.program.design.period
-    if not has_comparison(study):
+    if not study.has_comparison:
         return not_run(name, "There is no comparison group to hold a false start against.")
     if placebo_estimate is None:
         return not_run(name, f"It needs three {period}s before training and enough units in both arms.")

@@ -33,11 +33,6 @@ def assigned_by_cluster(study: Study) -> bool:
     return "cluster" in study.frame and study.frame.groupby("cluster")["arm"].nunique().max() == 1
 
 
-def has_comparison(study: Study) -> bool:
-    """Whether there is anyone to compare the trained with."""
-    return study.has_comparison
-
-
 def noncentrality(df1: int, df2: float, p: float) -> float:
     """The noncentrality at which an F test at level ``p`` rejects 4 times in 5."""
     bound = stats.f.isf(p, df1, df2)

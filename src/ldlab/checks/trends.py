@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from scipy import stats
 
-from ldlab.checks.shared import has_comparison, noncentrality, not_run, plain
+from ldlab.checks.shared import noncentrality, not_run, plain
 from ldlab.estimate import Check, Estimate
 from ldlab.program import Study
 
@@ -78,7 +78,7 @@ def leads(event_study: Leads, study: Study) -> Check:
 def _sentence(study: Study, event_study: Leads, failed: bool) -> str:
     period = study.program.design.period
     moving = (
-        "the two groups were already moving apart" if has_comparison(study) else "the KPI was already moving"
+        "the two groups were already moving apart" if study.has_comparison else "the KPI was already moving"
     )
     verdict = f"{moving}: the estimate may be that movement" if failed else f"there was no sign that {moving}"
     last = "the last" if event_study.reference == -1 else "the last before any anticipation"

@@ -12,7 +12,6 @@ from ldlab.did.clusters import clusters_of
 from ldlab.did.panel import (
     PanelErrors,
     fixed_effects,
-    has_comparison,
     need_comparison,
     need_panel,
     panel_estimate,
@@ -185,7 +184,7 @@ def effects_since_start(study: Study, *, se: PanelErrors = "cluster") -> tuple[E
     """
     need_panel(study)
     dummies, times = _event_dummies(study, leads=False)
-    fit = fixed_effects(study.frame, dummies, se, time_effects=has_comparison(study))
+    fit = fixed_effects(study.frame, dummies, se, time_effects=study.has_comparison)
     since = [term for term, time in times.items() if time >= 0]
     return _by_event_time(study, fit, dummies, since, se, method="effects since the start")
 
@@ -287,7 +286,7 @@ def event_study(study: Study, effects: ByEvent | None = None) -> EventStudy:
     if effects is not None and study.program.design.kind == "staggered":
         return effects.by_event
     dummies, times = _event_dummies(study, leads=True)
-    fit = fixed_effects(study.frame, dummies, "cluster", time_effects=has_comparison(study))
+    fit = fixed_effects(study.frame, dummies, "cluster", time_effects=study.has_comparison)
     terms = list(times)
     return event_study_of(
         study,

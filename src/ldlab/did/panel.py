@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import pandas as pd
@@ -110,6 +111,13 @@ def se_kind_of(study: Study, se: str) -> str:
     return f"cluster by {columns.cluster or columns.unit}" if se == "cluster" else se
 
 
+def asked_of(study: Study, rows: pd.DataFrame, outcome: pd.Series, **kpi: Any) -> Study:
+    """The same question asked of another outcome, on ``rows`` of the study; ``kpi`` says what it is."""
+    other = {"value_type": "continuous", "scale": "as is", **kpi}
+    program = study.program.model_copy(update={"kpi": study.program.kpi.model_copy(update=other)})
+    return replace(study, program=program, frame=rows.assign(outcome=outcome))
+
+
 def need_panel(study: Study) -> None:
     """Refuse a study with one row per unit."""
     if not study.program.is_panel:
@@ -119,15 +127,10 @@ def need_panel(study: Study) -> None:
         )
 
 
-def has_comparison(study: Study) -> bool:
-    """Whether there is anyone to compare the trained with."""
-    return study.has_comparison
-
-
 def need_comparison(study: Study) -> None:
     """Refuse a study that is no panel or has one arm."""
     need_panel(study)
-    if not has_comparison(study):
+    if not study.has_comparison:
         design = study.program.design
         raise LdlabError(
             f"ldlab.did: found one arm, all of it trained in the same {design.period}; expected {design.units} that "

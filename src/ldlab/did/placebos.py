@@ -11,7 +11,7 @@ from scipy import stats
 
 from ldlab.did.clusters import clusters_of
 from ldlab.did.estimators import lead_estimate
-from ldlab.did.panel import fixed_effects, need_panel, panel_estimate
+from ldlab.did.panel import asked_of, fixed_effects, need_panel, panel_estimate
 from ldlab.estimate import Estimate, Noun
 from ldlab.program import LdlabError, Study
 from ldlab.program.design import NegativeControl
@@ -231,15 +231,8 @@ def _placebo_kpi(study: Study, control: NegativeControl) -> Placebo:
     if not spread > 0:
         return Placebo(label=control.label, reason=f"{control.label} does not vary among untrained rows.")
     one = Amount(value=1.0, unit=IN_SD)
-    kpi = study.program.kpi.model_copy(
-        update={
-            "label": control.label, "unit": IN_SD, "value_type": "continuous", "scale": "as is",
-            "smallest_effect_worth_having": one, "target": one,
-        }
-    )  # fmt: skip
-    program = study.program.model_copy(update={"kpi": kpi})
-    sub = replace(study, program=program, frame=rows.assign(outcome=rows[column] / spread))
-    return _estimated(control.label, sub)
+    said = {"label": control.label, "unit": IN_SD, "smallest_effect_worth_having": one, "target": one}
+    return _estimated(control.label, asked_of(study, rows, rows[column] / spread, **said))
 
 
 def _as_if(study: Study, rows: pd.DataFrame, start: pd.Series) -> Study:

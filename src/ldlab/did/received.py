@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ import pandas as pd
 
 from ldlab.did.clusters import clusters_of
 from ldlab.did.group_time import GroupTime, group_time
-from ldlab.did.panel import fixed_effects, need_panel, panel_estimate
+from ldlab.did.panel import asked_of, fixed_effects, need_panel, panel_estimate
 from ldlab.estimate import Estimate, Noun, Printed
 from ldlab.program import LdlabError, Study
 from ldlab.program.sections import Amount
@@ -38,15 +37,10 @@ def training_received(study: Study) -> GroupTime | None:
         return None
     rows = study.frame[study.frame["manipulation"].notna()].reset_index(drop=True)
     spread = Amount(value=float(rows["manipulation"].std()) or 1.0, unit=named.unit)
-    kpi = study.program.kpi.model_copy(
-        update={
-            "label": named.label, "unit": named.unit, "value_type": "continuous", "scale": "as is",
-            "direction": "increase", "smallest_effect_worth_having": spread, "target": spread,
-        }
-    )  # fmt: skip
-    program = study.program.model_copy(update={"kpi": kpi})
+    said = {"label": named.label, "unit": named.unit, "direction": "increase",
+            "smallest_effect_worth_having": spread, "target": spread}  # fmt: skip
     try:
-        return group_time(replace(study, program=program, frame=rows.assign(outcome=rows["manipulation"])))
+        return group_time(asked_of(study, rows, rows["manipulation"], **said))
     except LdlabError:
         return None
 

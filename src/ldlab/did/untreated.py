@@ -12,7 +12,7 @@ import pandas as pd
 from scipy.sparse.csgraph import connected_components
 
 from ldlab.did.clusters import clusters_of
-from ldlab.did.panel import has_comparison, need_panel, se_kind_of
+from ldlab.did.panel import need_panel, se_kind_of
 from ldlab.estimate import Estimate
 from ldlab.program import Study
 
@@ -120,12 +120,12 @@ def imputation(study: Study) -> Estimate | None:
 
 def _arises(study: Study) -> bool:
     agreed = study.program.agreement.estimator == "imputation"
-    return has_comparison(study) and (agreed or is_staggered(study))
+    return study.has_comparison and (agreed or is_staggered(study))
 
 
 def is_staggered(study: Study) -> bool:
     """Whether trained units start in different periods, with units to compare them with."""
-    return has_comparison(study) and study.frame["start"].nunique() > 1
+    return study.has_comparison and study.frame["start"].nunique() > 1
 
 
 def effect_on_treated(cells: Cells, weight: np.ndarray) -> tuple[float, np.ndarray]:
