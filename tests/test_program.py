@@ -174,8 +174,12 @@ def test_several_kpis_are_refused_by_name(tmp_path: Path) -> None:
             {},
             "manipulation_check only in a panel",
         ),
-        ({"columns": {"team": "team"}}, {}, "columns.team only in a panel design"),
-        ({}, {"estimator": "imputation"}, "staggered and two_group_before_after designs only"),
+        (
+            {"kind": "observational", "columns": {"team": "team"}},
+            {},
+            "columns.team only in a panel or randomised design",
+        ),
+        ({}, {"estimator": "imputation"}, "one of difference, adjusted"),
         ({}, {"estimator": "imputations"}, "Did you mean 'imputation'?"),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
@@ -19,6 +21,7 @@ from ldlab.data.read import read_table, select, source_name
 from ldlab.data.sums import quoted
 from ldlab.data.values import Faults, as_text, varies
 from ldlab.program import Program, Study
+from ldlab.program.study import missing_by_arm
 
 __all__ = ["identifiers", "load_cross_products", "load_study", "panel_audit", "panel_notes", "read_table"]
 
@@ -32,10 +35,26 @@ def load_study(program: Program) -> Study:
         With every breach of the data contract: the column, what was found, what was expected.
     """
     raw, sha256 = read_table(program)
+    study = _study(raw, program, sha256)
+    if program.design.kind != "randomised":
+        return study
+    secondary, guard_rails = (
+        tuple(_study(raw, program.about(kpi), sha256) for kpi in kpis)
+        for kpis in (program.secondary_kpis, program.guard_rails)
+    )
+    return replace(study, secondary=secondary, guard_rails=guard_rails)
+
+
+def _study(raw: pd.DataFrame, program: Program, sha256: str) -> Study:
+    """The table held against what the program says of its primary KPI."""
     checked = checked_frame(raw, program)
     frame, covariates, periods = checked.frame, checked.covariates, checked.periods
     missing = _missing(frame, covariates, is_panel=program.is_panel)
-    seen = frame[frame["outcome"].notna()].reset_index(drop=True)
+    is_experiment = program.design.kind == "randomised"
+    usable = (
+        frame["outcome"].notna() & (frame["two_arms"] == 0) if is_experiment else frame["outcome"].notna()
+    )
+    seen = frame[usable].drop(columns="two_arms", errors="ignore").reset_index(drop=True)
     _refuse_thin_data(seen, program)
     cut_off = program.data.cut_off or (periods[-1] if periods else None)
     too_early_can_be_told(cut_off, program)
@@ -52,7 +71,8 @@ def load_study(program: Program) -> Study:
         cut_off=cut_off,
         data_sha256=sha256,
         audit=panel_audit(frame, program, periods) if program.is_panel else None,
-        notes=(*checked.notes, *panel_notes(frame, program, periods)) if program.is_panel else (),
+        notes=(*checked.notes, *panel_notes(frame, program, periods)) if program.is_panel else checked.notes,
+        assigned=frame.reset_index(drop=True) if is_experiment else None,
     )
     target_is_possible(study)
     return study
@@ -77,23 +97,17 @@ def identifiers(program: Program) -> frozenset[str]:
 
 def _missing(frame: pd.DataFrame, covariates: tuple[str, ...], *, is_panel: bool) -> pd.DataFrame:
     """By arm: rows, and those with something missing; in panels also units, and clusters' shares of missing KPI."""
-    incomplete = (
-        frame[list(covariates)].isna().any(axis=1) if covariates else pd.Series(False, index=frame.index)
-    )
-    flags = pd.DataFrame(
-        {"arm": frame["arm"], "without KPI": frame["outcome"].isna(), "without covariates": incomplete}
-    )
-    by_arm = flags.groupby("arm")
-    rows = by_arm.sum().assign(rows=by_arm.size()).astype(int)[["rows", "without KPI", "without covariates"]]
-    return rows.join(_missing_units(flags, frame)) if is_panel else rows
+    rows = missing_by_arm(frame, covariates)
+    return rows.join(_missing_units(frame)) if is_panel else rows
 
 
-def _missing_units(flags: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
+def _missing_units(frame: pd.DataFrame) -> pd.DataFrame:
     """By arm: units, those without any KPI, and number, mean and sd of the clusters' (or units') missing shares."""
     unit = pd.factorize(frame["unit"])[0]
-    never_seen = flags.groupby(["arm", unit])["without KPI"].min().groupby("arm")
+    without = frame["outcome"].isna()
+    never_seen = without.groupby([frame["arm"], unit]).min().groupby("arm")
     group = pd.factorize(frame["cluster"])[0] if "cluster" in frame else unit
-    shares = flags.groupby(["arm", group])["without KPI"].mean().groupby("arm")
+    shares = without.groupby([frame["arm"], group]).mean().groupby("arm")
     return pd.DataFrame(
         {
             "units": never_seen.size(),

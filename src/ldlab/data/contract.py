@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ldlab.data.experiment import add_experiment, before_covariates, before_notes, one_row_per_unit
 from ldlab.data.panel import Panel, panel_frame
 from ldlab.data.read import source_name
 from ldlab.data.values import Faults, as_text, binary_arm, codes_of, examples, numeric, unique, varies
@@ -31,6 +32,7 @@ CANONICAL = {
     "team",
     "placebo_group",
     "manipulation",
+    *("before", "raw", "stratum", "dose", "assigned_on", "exposed_on", "measured_on", "two_arms"),
 }
 
 
@@ -87,10 +89,16 @@ def checked_frame(raw: pd.DataFrame, program: Program) -> Checked:
         both = columns.assignment is not None and columns.treatment is not None
         frame["arm"] = binary_arm(raw, columns.assignment or str(columns.treatment), program, faults)
         frame["treated"] = binary_arm(raw, str(columns.treatment), program, faults) if both else frame["arm"]
-        unique(frame, ["unit"], [columns.unit], faults)
         _add_design_columns(raw, frame, program, faults)
+        if program.design.kind == "randomised":
+            frame = one_row_per_unit(frame)
+            add_experiment(raw.loc[frame.index], frame, program, faults)
+        unique(frame, ["unit"], [columns.unit], faults)
+        panel = Panel(frame, (), [], before_notes(frame, program))
     faults.stop_if_any()
     covariates = _add_covariates(raw, panel.frame, program, faults)
+    if "before" in panel.frame:
+        covariates += before_covariates(panel.frame, program)
     faults.stop_if_any()
     return Checked(panel.frame, covariates, panel.periods, tuple(panel.left_out), tuple(panel.notes))
 
@@ -105,8 +113,16 @@ def columns_exist(raw: pd.DataFrame, program: Program, faults: Faults) -> None:
             (f"design.columns.{role}", getattr(columns, role))
             for role in (
                 *("unit", "treatment", "assignment", "period", "start", "cluster", "segment"),
-                *("team", "placebo_group"),
+                *("team", "placebo_group", "stratum", "assigned_on", "exposed_on", "measured_on", "dose"),
             )
+        ),
+        *(("design.columns.exploratory_segments", name) for name in columns.exploratory_segments),
+        ("kpi.before_column", program.kpi.before_column),
+        *(
+            (f"{section}.{place}.{role}", getattr(kpi, role))
+            for section in ("secondary_kpis", "guard_rails")
+            for place, kpi in enumerate(getattr(program, section))
+            for role in ("column", "exposure_column", "before_column")
         ),
         *(("design.columns.covariates", name) for name in columns.covariates),
         ("kpi.censored_column", program.kpi.censored_column),

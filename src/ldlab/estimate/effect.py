@@ -42,6 +42,8 @@ class Estimate(Printed, Noun):
     p_gain, p_target, p_negligible
         Chance of any gain; of reaching ``target``; of an effect smaller than ``smallest`` either way.
         From the t or normal distribution (a flat prior's posterior) or from draws.
+    p_worthwhile
+        Chance of at least ``smallest``; not a number in files of versions that had none.
     term
         Which part of a larger result this is, such as 'year 1' or a segment; empty for the whole.
     """
@@ -67,6 +69,7 @@ class Estimate(Printed, Noun):
     p_negligible: float
     target: float
     smallest: float
+    p_worthwhile: float = math.nan
     term: str = ""
     _draws: tuple[float, ...] = PrivateAttr(())
 
@@ -80,7 +83,7 @@ class Estimate(Printed, Noun):
     def _null_is_no_lower_bound(cls, value: Any) -> Any:
         return -math.inf if value is None else value
 
-    @field_validator("p_gain", "p_target", "p_negligible", mode="before")
+    @field_validator("p_gain", "p_target", "p_negligible", "p_worthwhile", mode="before")
     @classmethod
     def _null_is_not_known(cls, value: Any) -> Any:
         return math.nan if value is None else value
@@ -122,6 +125,7 @@ class Estimate(Printed, Noun):
             high=float(high),
             p_gain=float(law.sf(0) if sign > 0 else law.cdf(0)),
             p_target=float(law.sf(rest["target"]) if sign > 0 else law.cdf(rest["target"])),
+            p_worthwhile=float(law.sf(rest["smallest"]) if sign > 0 else law.cdf(rest["smallest"])),
             p_negligible=float(law.cdf(smallest) - law.cdf(-smallest)),
             **rest,
         )
@@ -142,6 +146,7 @@ class Estimate(Printed, Noun):
             high=float(high),
             p_gain=float((sign * draws > 0).mean()),
             p_target=float((sign * draws >= sign * rest["target"]).mean()),
+            p_worthwhile=float((sign * draws >= sign * rest["smallest"]).mean()),
             p_negligible=float((np.abs(draws) < abs(rest["smallest"])).mean()),
             **rest,
         )

@@ -17,7 +17,17 @@ NOTEBOOKS_BY_DESIGN: dict[str, tuple[str, ...]] = {
     "observational": ("bayes_impact",),
     "before_after": ("diff_in_diff",),
 }
+SELECTABLE = {"randomised": ("ab_test", "ab_at_scale", "bayes_impact", "plan")}
 LEADING_ESTIMATOR = {"staggered": "group_time", "two_group_before_after": "two_way"}
+ESTIMATORS = {
+    "staggered": ("group_time", "imputation", "two_way"),
+    "two_group_before_after": ("group_time", "imputation", "two_way"),
+    "randomised": ("difference", "adjusted"),
+}
+EXPERIMENT_COLUMNS = (
+    *("stratum", "assigned_on", "exposed_on", "measured_on", "dose"),
+    "exploratory_segments",
+)
 LEAD_BY_DESIGN = {design: names[0] for design, names in NOTEBOOKS_BY_DESIGN.items()}
 
 DesignKind = Literal["randomised", "staggered", "two_group_before_after", "observational", "before_after"]
@@ -41,7 +51,22 @@ class Columns(Section):
     segment: Text | None = Field(None, description="The agreed segment for which effects are shown.")
     covariates: tuple[Text, ...] = Field((), description="Baseline columns, measured before training.")
     team: Text | None = Field(
-        None, description="Panel designs: people who work together; shows spillover to untrained teammates."
+        None,
+        description="Panel and randomised designs: people who work together; shows spillover to untrained teammates.",
+    )
+    stratum: Text | None = Field(
+        None, description="Randomised: the stratum, block or pair within which lots were drawn."
+    )
+    assigned_on: Text | None = Field(None, description="Randomised: the date (or time) of assignment.")
+    exposed_on: Text | None = Field(
+        None, description="Randomised: when the unit first met the program; empty for never."
+    )
+    measured_on: Text | None = Field(None, description="Randomised: when the KPI was measured.")
+    dose: Text | None = Field(
+        None, description="Randomised: how much of the program the unit received (hours, sessions), a number."
+    )
+    exploratory_segments: tuple[Text, ...] = Field(
+        (), max_length=5, description="Randomised: segments that were not agreed; shown as exploratory."
     )
     placebo_group: Text | None = Field(
         None,
@@ -123,6 +148,10 @@ class Design(Section):
     planned_treated_share: Share | None = Field(
         None, description="Randomised: the share that was meant to be assigned to training."
     )
+    planned_shares: dict[str, Share] = Field(
+        {},
+        description="Randomised with several program arms: planned share of each code, the control's among them.",
+    )
     other_changes: tuple[OtherChange, ...] = Field((), description="What else changed in the window.")
     limits: tuple[Text, ...] = Field(
         (),
@@ -172,12 +201,34 @@ class Design(Section):
     @model_validator(mode="after")
     def _panel_settings_fit_the_design(self) -> Self:
         if self.kind not in PANEL_DESIGNS:
-            for name in ("team", "placebo_group"):
-                if getattr(self.columns, name) is not None:
-                    raise refuse(f"columns.{name} only in a panel design", at=("columns", name))
+            if self.columns.placebo_group is not None:
+                raise refuse("columns.placebo_group only in a panel design", at=("columns", "placebo_group"))
+            if self.columns.team is not None and self.kind != "randomised":
+                raise refuse("columns.team only in a panel or randomised design", at=("columns", "team"))
             for name in ("manipulation_check", "anticipation"):
                 if getattr(self, name):
                     raise refuse(f"{name} only in a panel design", at=(name,))
+        if self.kind != "randomised":
+            for name in EXPERIMENT_COLUMNS:
+                if getattr(self.columns, name):
+                    raise refuse(f"columns.{name} only with design randomised", at=("columns", name))
+        return self
+
+    @model_validator(mode="after")
+    def _planned_shares_fit_the_arms(self) -> Self:
+        shares = self.planned_shares
+        if not shares:
+            return self
+        at = ("planned_shares",)
+        if not self.treated_values:
+            raise refuse("planned_treated_share where there is one program arm", at=at)
+        if self.planned_treated_share is not None:
+            raise refuse("either planned_shares or planned_treated_share", "both", at=at)
+        arms = {str(code) for code in (*self.treated_values, self.control_value)}
+        if set(shares) != arms:
+            raise refuse(f"a share for each of {', '.join(sorted(arms))}", ", ".join(sorted(shares)), at=at)
+        if abs(sum(shares.values()) - 1) > 1e-6:
+            raise refuse("shares that add up to 1", f"{sum(shares.values()):g}", at=at)
         return self
 
     @model_validator(mode="after")

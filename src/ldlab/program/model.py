@@ -11,12 +11,15 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from ldlab.program.costs import Costs
 from ldlab.program.design import (
+    ESTIMATORS,
     LEAD_BY_DESIGN,
     LEADING_ESTIMATOR,
     NOTEBOOKS_BY_DESIGN,
     PANEL_DESIGNS,
+    SELECTABLE,
     Design,
 )
+from ldlab.program.experiment import GuardRail, Looks, Plan, SecondaryKpi
 from ldlab.program.sections import (
     PERCENT_OF_BASELINE,
     PROGRAM_ID,
@@ -49,6 +52,18 @@ class Program(Section):
     costs: Costs | None = None
     priors: Priors = Priors()
     analysis: Analyses = Analyses()
+    secondary_kpis: tuple[SecondaryKpi, ...] = Field(
+        (), max_length=20, description="Randomised: KPIs that were agreed to be looked at, but not to decide."
+    )
+    guard_rails: tuple[GuardRail, ...] = Field(
+        (), max_length=10, description="Randomised: KPIs that the program must not harm."
+    )
+    looks: Looks | None = Field(
+        None, description="Randomised: when the result may be read. Default: once, at the end."
+    )
+    plan: Plan | None = Field(
+        None, description="Randomised: what is expected, for the sample size and duration."
+    )
 
     _root: Path = PrivateAttr(default=Path())
     _sha256: str = PrivateAttr(default="")
@@ -65,7 +80,7 @@ class Program(Section):
 
     @model_validator(mode="after")
     def _notebooks_fit_the_design(self) -> Self:
-        allowed = NOTEBOOKS_BY_DESIGN[self.design.kind]
+        allowed = SELECTABLE.get(self.design.kind, NOTEBOOKS_BY_DESIGN[self.design.kind])
         for name in self.analysis.notebooks or ():
             if name not in allowed:
                 raise refuse(
@@ -104,6 +119,7 @@ class Program(Section):
                 )
         if kpi.column == kpi.exposure_column:
             raise refuse("a column that is not also kpi.column", kpi.column, at=("kpi", "exposure_column"))
+        self._other_kpis_have_their_own(taken)
         if (
             columns.segment is not None
             and columns.segment in taken
@@ -115,6 +131,49 @@ class Program(Section):
             )
         return self
 
+    def _other_kpis_have_their_own(self, taken: dict[str, str]) -> None:
+        """Every KPI has a label and a column of its own, and no column before that has another role."""
+        seen_labels, seen_columns = {self.kpi.label}, {self.kpi.column}
+        if self.kpi.before_column in taken or self.kpi.before_column == self.kpi.column:
+            raise refuse("a column without another role", self.kpi.before_column, at=("kpi", "before_column"))
+        for section in ("secondary_kpis", "guard_rails"):
+            for place, kpi in enumerate(getattr(self, section)):
+                at = (section, str(place))
+                if kpi.label in seen_labels:
+                    raise refuse("a label of its own for each KPI", kpi.label, at=(*at, "label"))
+                if kpi.column in seen_columns or kpi.column in taken:
+                    raise refuse("a column without another role", kpi.column, at=(*at, "column"))
+                if kpi.before_column is not None and kpi.before_column in {*taken, kpi.column}:
+                    raise refuse(
+                        "a column without another role", kpi.before_column, at=(*at, "before_column")
+                    )
+                seen_labels.add(kpi.label)
+                seen_columns.add(kpi.column)
+                self.about(kpi)
+
+    @model_validator(mode="after")
+    def _experiment_fits_the_design(self) -> Self:
+        if self.design.kind != "randomised":
+            for name in ("secondary_kpis", "guard_rails", "looks", "plan"):
+                if getattr(self, name):
+                    raise refuse(f"{name} only with design randomised", at=(name,))
+            for name in ("before_column", "winsorise"):
+                if getattr(self.kpi, name) is not None:
+                    raise refuse(f"{name} only with design randomised", at=("kpi", name))
+            return self
+        arms, lead = self.design.treated_values, self.agreement.lead_arm
+        if lead is not None and str(lead) not in {str(arm) for arm in arms}:
+            expected = f"one of design.treated_values: {', '.join(map(str, arms))}" if arms else "no lead_arm"
+            raise refuse(expected, lead, at=("agreement", "lead_arm"))
+        columns = self.design.columns
+        if self.looks is not None and self.looks.by_date and not (columns.assigned_on or columns.measured_on):
+            raise refuse(
+                "design.columns.measured_on or assigned_on, because looks are dates", at=("looks", "at")
+            )
+        if "plan" in (self.analysis.notebooks or ()) and self.plan is None:
+            raise refuse("a section plan, because analysis.notebooks names the notebook", at=("analysis",))
+        return self
+
     @model_validator(mode="after")
     def _window_fits_the_design(self) -> Self:
         if self.agreement.observation_window is not None and not self.is_panel:
@@ -122,12 +181,15 @@ class Program(Section):
             raise refuse(
                 f"no observation_window: design {self.design.kind} has no periods", "a window", at=at
             )
-        if self.agreement.estimator is not None and self.design.kind not in LEADING_ESTIMATOR:
+        chosen, allowed = self.agreement.estimator, ESTIMATORS.get(self.design.kind, ())
+        if chosen is not None and chosen not in allowed:
             at = ("agreement", "estimator")
             raise refuse(
-                "no estimator: it is chosen in staggered and two_group_before_after designs only",
-                self.agreement.estimator,
-                at=at,
+                f"one of {', '.join(allowed)}" if allowed else "no estimator in this design", chosen, at=at
+            )
+        if chosen == "adjusted" and not (self.kpi.before_column or self.design.columns.covariates):
+            raise refuse(
+                "kpi.before_column or design.columns.covariates, to adjust for", at=("agreement", "estimator")
             )
         return self
 
@@ -139,7 +201,9 @@ class Program(Section):
     def _fitting(self) -> tuple[str, ...]:
         """By design; least squares cannot read durations of which some were still running."""
         by_design = NOTEBOOKS_BY_DESIGN[self.design.kind]
-        return ("bayes_impact",) if self.kpi.censored_column is not None else by_design
+        if self.kpi.censored_column is not None:
+            return ("bayes_impact",)
+        return (*by_design, "plan") if self.plan is not None else by_design
 
     @property
     def lead(self) -> str:
@@ -151,8 +215,16 @@ class Program(Section):
 
     @property
     def estimator(self) -> str:
-        """Which estimate leads in a panel with a comparison: agreed, or by design; never by result."""
+        """Which estimate leads in a panel with a comparison or an experiment: agreed, or by design; never by result."""
+        if self.design.kind == "randomised":
+            return self.agreement.estimator or ("adjusted" if self.kpi.before_column else "difference")
         return self.agreement.estimator or LEADING_ESTIMATOR[self.design.kind]
+
+    def about(self, kpi: SecondaryKpi | GuardRail) -> Program:
+        """The same program with another of its KPIs in the place of the primary one."""
+        return self.model_copy(
+            update={"kpi": kpi.as_kpi(self.kpi), "secondary_kpis": (), "guard_rails": (), "costs": None}
+        )
 
     @property
     def is_panel(self) -> bool:

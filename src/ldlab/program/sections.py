@@ -20,7 +20,7 @@ Share = Annotated[float, Strict(), Field(gt=0, lt=1)]
 Text = Annotated[str, Field(min_length=1, max_length=600)]
 Period = dt.date | Annotated[int, Strict()]
 
-Analysis = Literal["ab_test", "diff_in_diff", "bayes_impact"]
+Analysis = Literal["ab_test", "ab_at_scale", "diff_in_diff", "bayes_impact", "plan"]
 ValueType = Literal["continuous", "binary", "count", "rate", "ordinal", "duration"]
 DecisionWord = Literal["scale", "continue", "fix", "test further", "stop", "too early"]
 Grade = Literal["A", "B", "C", "D", "E"]
@@ -57,6 +57,23 @@ class Amount(Section):
     unit: Text = Field(description="The KPI's unit, or 'percent of baseline'.")
 
 
+class Winsorise(Section):
+    """Quantiles of the KPI, all arms together, beyond which values are clipped; agreed before the data were read."""
+
+    below: Annotated[float, Strict(), Field(ge=0, lt=0.5)] = Field(
+        0.0, description="Values under this quantile are raised to it."
+    )
+    above: Annotated[float, Strict(), Field(gt=0.5, le=1)] = Field(
+        1.0, description="Values over this quantile are lowered to it, such as 0.99."
+    )
+
+    @model_validator(mode="after")
+    def _clips_something(self) -> Self:
+        if self.below == 0 and self.above == 1:
+            raise refuse("below above 0, or above under 1", "neither")
+        return self
+
+
 class Kpi(Section):
     """The key performance indicator that was agreed."""
 
@@ -88,6 +105,25 @@ class Kpi(Section):
         None,
         description="For a duration on a log scale: 1 where it was still running when last seen, so that it is longer.",
     )
+
+    before_column: Text | None = Field(
+        None,
+        description="Randomised: the same KPI before assignment (CUPED); who has none stays in, and is counted.",
+    )
+    winsorise: Winsorise | None = Field(
+        None,
+        description="Randomised, heavy-tailed KPIs: agreed quantiles beyond which values are clipped; shown beside the raw.",
+    )
+
+    @model_validator(mode="after")
+    def _winsorising_fits(self) -> Self:
+        if self.winsorise is not None and self.value_type not in ("continuous", "count", "duration"):
+            raise refuse(
+                "winsorise only with value_type continuous, count or duration",
+                self.value_type,
+                at=("winsorise",),
+            )
+        return self
 
     @model_validator(mode="after")
     def _units_fit(self) -> Self:
@@ -185,7 +221,9 @@ class RuleLine(Section):
     """One line of the agreed decision rule. Lines are tried in order; the last has no condition."""
 
     decision: DecisionWord
-    when: Literal["chance of target", "chance of gain", "chance of payback"] | None = None
+    when: (
+        Literal["chance of target", "chance of gain", "chance of worthwhile gain", "chance of payback"] | None
+    ) = None
     at_least: Annotated[float, Strict(), Field(ge=0, le=1)] | None = None
     below: Annotated[float, Strict(), Field(ge=0, le=1)] | None = None
 
@@ -204,6 +242,7 @@ class RuleLine(Section):
         chance = {
             "chance of target": "the chance of reaching the target",
             "chance of gain": "the chance of any gain",
+            "chance of worthwhile gain": "the chance of at least the smallest effect worth having",
             "chance of payback": "the chance that it pays back",
         }[self.when]
         bound = f"at least {self.at_least:.0%}" if self.at_least is not None else f"below {self.below:.0%}"
@@ -245,10 +284,22 @@ class Agreement(Section):
         None,
         description="Observational: who is too unlike the other arm to be compared; default: nobody is left out.",
     )
-    estimator: Literal["group_time", "imputation", "two_way"] | None = Field(
+    estimator: Literal["group_time", "imputation", "two_way", "difference", "adjusted"] | None = Field(
         None,
-        description="Panel designs: which estimate leads. Default: group_time (Callaway and Sant'Anna) for staggered, "
-        "two_way for two_group_before_after.",
+        description="Which estimate leads. Panels: group_time (Callaway and Sant'Anna; default for staggered), "
+        "imputation or two_way (default for two_group_before_after). Randomised: adjusted (Lin's regression; default "
+        "where kpi.before_column is named) or difference (of the arms; default otherwise).",
+    )
+    lead_arm: str | Annotated[int, Strict()] | None = Field(
+        None,
+        description="Several program arms: the one that the headline is about; default: all of them together.",
+    )
+    multiplicity: Literal["simultaneous", "holm"] = Field(
+        "simultaneous",
+        description="Several program arms: intervals that hold together (max-t), or Holm's p values beside single ones.",
+    )
+    false_discovery_rate: Share = Field(
+        0.1, description="Secondary KPIs: accepted share of false ones among those called moved."
     )
     minimum_grade: Grade = Field(
         "C", description="Below this grade the rule may not say scale, continue or stop."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from typing import Any
 
@@ -84,6 +84,9 @@ class Study(Question):
         program asks for it, rates as count / exposure). Where the program names them ``cluster``, ``segment``,
         ``count`` and ``exposure``, ``variant`` (which of several program arms; the control value for the rest),
         ``censored`` (1 where a duration was still running), ``negative: <column>`` (negative controls).
+        In experiments, where named: ``before`` (the KPI before assignment, missing where unknown; the covariates hold
+        it filled in), ``raw`` (the outcome before agreed winsorising), ``stratum``, ``team``, ``dose``,
+        ``assigned_on``, ``exposed_on``, ``measured_on`` (datetimes), ``exploratory: <column>`` (text).
         In panels ``period`` (0, 1, ... in order), ``start`` (the period of the first training; missing for
         never) and, where named, ``team``, ``placebo_group`` (1 or 0), ``manipulation``, and ``given`` (1 in
         periods in which training was given, by a flag named beside the start). Then the numeric covariates.
@@ -110,6 +113,11 @@ class Study(Question):
         What else a reader should know of the rows.
     among
         To whom of the estimand's people an agreed rule restricted the study; empty: to all of them.
+    assigned
+        Experiments: the frame's columns for all units that were assigned, also those without a KPI (``outcome``
+        missing) and those found in two arms (``two_arms`` is 1; ``arm`` is that of their first row).
+    secondary, guard_rails
+        Experiments: the same study asked about each other KPI of the program file.
     """
 
     program: Program
@@ -124,7 +132,35 @@ class Study(Question):
     among: str = ""
     audit: pd.DataFrame | None = None
     notes: tuple[str, ...] = ()
+    assigned: pd.DataFrame | None = None
+    secondary: tuple[Study, ...] = ()
+    guard_rails: tuple[Study, ...] = ()
     ids: frozenset[str] = field(default=frozenset(), repr=False)
+
+    def versus(self, arm: str) -> Study:
+        """The study of one program arm (a code of ``design.treated_values``, as text) against control."""
+        return self._only({arm, str(self.program.design.control_value)})
+
+    @property
+    def lead_comparison(self) -> Study:
+        """The comparison that the headline is about: the agreed lead arm's, or all program arms' against control."""
+        lead = self.program.agreement.lead_arm
+        return self if lead is None else self.versus(str(lead))
+
+    def _only(self, codes: set[str]) -> Study:
+        frame = self.frame[self.frame["variant"].isin(codes)].reset_index(drop=True)
+        assigned, missing = self.assigned, self.missing
+        if assigned is not None:
+            assigned = assigned[assigned["variant"].isin(codes)].reset_index(drop=True)
+            missing = missing_by_arm(assigned, self.covariates)
+        return replace(
+            self,
+            frame=frame,
+            assigned=assigned,
+            missing=missing,
+            secondary=tuple(study._only(codes) for study in self.secondary),
+            guard_rails=tuple(study._only(codes) for study in self.guard_rails),
+        )
 
     @property
     def has_comparison(self) -> bool:
@@ -199,3 +235,16 @@ class Study(Question):
         return self.arms().reset_index().to_html(border=0, index=False) + (
             f"<ul>{notes}</ul>" if notes else ""
         )
+
+
+def missing_by_arm(frame: pd.DataFrame, covariates: tuple[str, ...]) -> pd.DataFrame:
+    """By arm (index): rows, rows without KPI, rows without some covariate."""
+    incomplete = (
+        frame[list(covariates)].isna().any(axis=1) if covariates else pd.Series(False, index=frame.index)
+    )
+    flags = pd.DataFrame(
+        {"arm": frame["arm"], "without KPI": frame["outcome"].isna(), "without covariates": incomplete}
+    )
+    by_arm = flags.groupby("arm")
+    rows = by_arm.sum().assign(rows=by_arm.size()).astype(int)
+    return rows[["rows", "without KPI", "without covariates"]]

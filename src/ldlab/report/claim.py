@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections.abc import Mapping, Sequence
 
 from ldlab.estimate import GRADES, Check, Claim, Decision, Estimate, Grade, Money, Verdict, format_chance
@@ -214,6 +215,7 @@ def decide(
     chances = {
         "chance of target": estimate.p_target,
         "chance of gain": estimate.p_gain,
+        "chance of worthwhile gain": None if math.isnan(estimate.p_worthwhile) else estimate.p_worthwhile,
         "chance of payback": money.p_payback if money is not None else None,
     }
     if GRADES.index(evidence) > GRADES.index(agreement.minimum_grade):
