@@ -53,6 +53,7 @@ def main(target: Path = HERE) -> None:
     nsw = people(nsw_mixtape.load_pandas().data, "nsw-{:04d}")
     cps = people(cps_mixtape.load_pandas().data, "cps-{:05d}")
     company = simulate.academy()
+    reminders = simulate.nudges()
     tables = {
         "nsw": nsw,
         "nsw_cps": pd.concat([nsw[nsw["treated"] == 1], cps]),
@@ -60,11 +61,13 @@ def main(target: Path = HERE) -> None:
         "academy_kpi": company.kpi,
         "academy_learning": company.learning,
         "academy_costs": company.costs,
+        "nudges": reminders.frame,
     }
     for name, table in tables.items():
         table.to_csv(target / f"{name}.csv", index=False, lineterminator="\n", date_format="%Y-%m-%d")
-    truth = json.loads(json.dumps(company.truth), parse_float=lambda digits: round(float(digits), 6))
-    (target / "academy_truth.json").write_text(json.dumps(truth, indent=2) + "\n", newline="\n")
+    for name, found in (("academy", company.truth), ("nudges", reminders.truth)):
+        truth = json.loads(json.dumps(found), parse_float=lambda digits: round(float(digits), 6))
+        (target / f"{name}_truth.json").write_text(json.dumps(truth, indent=2) + "\n", newline="\n")
 
 
 if __name__ == "__main__":

@@ -77,11 +77,13 @@ class Looks(Section):
     )
     at: tuple[dt.date | Annotated[int, Strict(), Field(ge=1)], ...] = Field(
         (),
-        description="Planned looks, the last one the end: numbers of units with a KPI, or dates (inclusive).",
+        description="Planned looks, the last one the end: numbers of units with a KPI (in the arms that the headline "
+        "compares), or dates (inclusive).",
     )
     planned_units: Count | None = Field(
         None,
-        description="Units with a KPI at the end, both arms together; needed for looks by date, else the last of 'at'.",
+        description="Units with a KPI at the end, in the arms that the headline compares; needed for looks by date, else the "
+        "last of 'at'.",
     )
     spending: Literal["obrien_fleming", "pocock"] = Field(
         "obrien_fleming",
