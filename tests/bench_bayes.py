@@ -231,7 +231,7 @@ def load_child(project: str, parts: str) -> Figures:
     same = [loads[0][1].xx.tobytes() == again.xx.tobytes() for _, again in loads]
     found["same_bits"] = all(same)
     if parts == "parts":
-        with room._opened(program) as (table, _):
+        with room.opened(program) as (table, _):
             keys = {"key_arm": "treated", "key_segment": "department", "key_status": "0"}
             columns = ["CAST(kpi AS DOUBLE)", *(f"CAST(x{i} AS DOUBLE)" for i in range(1, 6))]
             found["sums"] = median(seconds(lambda: add_up(table, keys, columns))[0] for _ in range(5))

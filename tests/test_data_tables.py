@@ -13,7 +13,7 @@ from linearmodels.datasets import jobtraining
 
 DATA = Path(__file__).parents[1] / "data"
 TABLES = ["nsw.csv", "nsw_cps.csv", "michigan_grants.csv", "academy_kpi.csv", "academy_learning.csv",
-          "academy_costs.csv", "academy_truth.json"]  # fmt: skip
+          "academy_costs.csv", "academy_truth.json", "nudges.csv", "nudges_truth.json"]  # fmt: skip
 COVARIATES = "age + educ + black + hisp + marr + nodegree + re74 + re75 + u74 + u75"
 
 

@@ -100,11 +100,13 @@ def test_notebooks_keep_their_form(path: Path) -> None:
     assert pairs == [(code[0], code[1])], "prose before every code cell"
 
 
-def test_all_five_notebooks_are_there() -> None:
+def test_all_notebooks_are_there() -> None:
     assert [path.stem for path in NOTEBOOKS] == [
+        "ab_at_scale",
         "ab_test",
         "bayes_impact",
         "diff_in_diff",
+        "plan",
         "portfolio",
         "program_brief",
     ]

@@ -36,6 +36,7 @@ _NAMES = {
     "LdlabError": "program",
     "load_study": "data",
     "load_cross_products": "data",
+    "load_experiment": "data",
     "Estimate": "estimate",
     "Check": "estimate",
     "Claim": "estimate",

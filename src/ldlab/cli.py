@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ldlab import __version__
 
 if TYPE_CHECKING:
-    from ldlab.program import Study
+    from ldlab.program import Program, Study
 
 BAD_INPUT = 2
 SOME_FAILED = 1
@@ -157,8 +157,12 @@ def _quick_root(options: argparse.Namespace) -> Path:
     return _root(options)
 
 
-def _checked_programs(options: argparse.Namespace) -> list[Study]:
-    """All named programs with files and data checked; every fault of every one is raised together."""
+def _checked_programs(options: argparse.Namespace) -> list[Study | Program]:
+    """All named programs with files and data checked; every fault of every one is raised together.
+
+    A program that is only planned has no data yet, and stands for itself.
+    """
+    from ldlab.batch.jobs import reads_data
     from ldlab.data import load_study
     from ldlab.program import InputError, load_objectives
     from ldlab.program.reading import read_programs
@@ -169,10 +173,14 @@ def _checked_programs(options: argparse.Namespace) -> list[Study]:
         load_objectives(root)
     except InputError as error:
         faults.extend(error.faults)
-    studies = []
+    studies: list[Study | Program] = []
     for program in programs:
         try:
-            studies.append(load_study(program))
+            if program.plan is not None:
+                from ldlab.ab.expected import expect
+
+                expect(program)
+            studies.append(load_study(program) if reads_data(program.notebooks) else program)
         except InputError as error:
             faults.extend(error.faults)
     if faults:
@@ -181,7 +189,12 @@ def _checked_programs(options: argparse.Namespace) -> list[Study]:
 
 
 def _check(options: argparse.Namespace) -> int:
+    from ldlab.program import Program
+
     for study in _checked_programs(options):
+        if isinstance(study, Program):
+            print(f"{study.id}: ok; planned, no data read; {', '.join(study.notebooks)}")
+            continue
         program, n = study.program, study.count()
         arms = f"{n['treated']:,} trained" + (f", {n['comparison']:,} comparison" if n["comparison"] else "")
         missing = int(study.missing["without KPI"].sum())

@@ -11,7 +11,10 @@ import statsmodels.api as sm
 from linearmodels.iv import IV2SLS
 from scipy import stats
 
-from ldlab.ab.means import CONSTANT, adjusting_design, complete_cases, need_cross_section
+from ldlab.ab.blocks import compare, drawn_of
+from ldlab.ab.clusters import FEW, rule_of
+from ldlab.ab.means import CONSTANT, adjusting_design
+from ldlab.ab.rows import complete_cases, need_cross_section
 from ldlab.estimate import COMPLIERS_ASSUME, Estimate, Noun, Printed, format_number
 from ldlab.program import Study
 
@@ -104,8 +107,8 @@ def complier_effect(study: Study, *, adjusted: bool = False) -> Estimate | None:
 
     Two-stage least squares, attendance instrumented by the offer (Imbens & Angrist 1994, Econometrica 62; Angrist,
     Imbens & Rubin 1996, JASA 91). Without covariates it is Wald's ratio: the effect of the offer on the KPI over its
-    effect on attendance. It holds under :attr:`ldlab.Estimate.assumption`, beside an offer made at random to units
-    that do not touch each other.
+    effect on attendance; where the program names strata, of the two blocked differences. It holds under
+    :attr:`ldlab.Estimate.assumption`, beside an offer made at random to units that do not touch each other.
 
     Parameters
     ----------
@@ -119,10 +122,10 @@ def complier_effect(study: Study, *, adjusted: bool = False) -> Estimate | None:
     -------
     Estimate or None
         In effect units. ``se`` is HC1, or clustered where the program names a cluster column (as in
-        :func:`ldlab.ab.difference_in_means`). Interval and chances invert the Anderson-Rubin test with the same errors,
-        which stays right however few the offer brought (Anderson & Rubin 1949; Andrews, Stock & Sun 2019, Annual
-        Review of Economics 11), and excludes zero exactly when the effect of the offer does; where the offer brought
-        many it is ``value`` +- t ``se``.
+        :func:`ldlab.ab.difference_in_means`); within strata HC2 or CR2, by the delta method. Interval and chances
+        invert the Anderson-Rubin test with the same errors, which stays right however few the offer brought (Anderson &
+        Rubin 1949; Andrews, Stock & Sun 2019, Annual Review of Economics 11), and excludes zero exactly when the
+        effect of the offer with that error does; where the offer brought many it is ``value`` +- t ``se``.
         None where the program names no offer beside attendance, where nobody deviated from the offer, and where
         :func:`compliers` says why.
 
@@ -136,21 +139,21 @@ def complier_effect(study: Study, *, adjusted: bool = False) -> Estimate | None:
     rows = complete_cases(study) if adjusted else study.frame
     if _too_small(study, rows):
         return None
-    design = adjusting_design(study, rows, interactions=False) if adjusted else _plain(rows)
-    stages = _stages(study, rows, design)
+    design = adjusting_design(study, rows, interactions=False) if adjusted else plain_design(rows)
+    stages = _stages_by_lot(study, rows, design)
     interval = stages.interval()
     if interval is None:
         return None
-    fit = _two_stage(rows, design)
+    value, se = _ratio(rows, design, stages)
     smallest = abs(study.smallest)
     sign = study.program.kpi.sign
     p_gain, p_target = (stages.chance_above(effect) for effect in (0.0, study.target))
     return Estimate(
         method=INSTRUMENT_ADJUSTED if adjusted else INSTRUMENT,
         estimand="CACE",
-        value=float(fit.params["treated"]),
-        se=float(fit.std_errors["treated"]),
-        se_kind=f"{_se_kind(study)}; Anderson-Rubin interval",
+        value=value,
+        se=se,
+        se_kind=f"{_by_lot(study)}; Anderson-Rubin interval",
         df=stages.df,
         low=interval[0],
         high=interval[1],
@@ -179,11 +182,11 @@ def compliers(study: Study) -> Compliers | None:
     """
     if not _some_deviate(study):
         return None
-    rows, kind = study.frame, _se_kind(study)
+    rows, kind = study.frame, _by_lot(study)
     reason = _too_small(study, rows)
     if reason:
         return Compliers(se_kind=kind, reason=reason)
-    stages = _stages(study, rows, _plain(rows))
+    stages = _stages_by_lot(study, rows, plain_design(rows))
     if stages.interval() is None:
         reason = "the offer brought too few to attend who would not have come anyway: the data cannot bound the effect on them"
     return Compliers(share=100 * stages.came, first_stage=stages.f, se_kind=kind, reason=reason)
@@ -212,19 +215,39 @@ def _too_small(study: Study, rows: pd.DataFrame) -> str:
     came = counts[1] / counts.sum(axis=1)
     if (came[1] - came[0]) * counts.loc[1].sum() < minimum:
         return f"the offer brought fewer than {minimum} {units}"
+    if "cluster" in rows and rule_of(study, rows) != "CR2":
+        return f"an arm has fewer than {FEW} clusters, too few for an error of a ratio; the effect of the offer stands"
     return ""
 
 
-def _plain(rows: pd.DataFrame) -> pd.DataFrame:
+def plain_design(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({CONSTANT: 1.0, "arm": rows["arm"].astype(float)})
 
 
-def _se_kind(study: Study) -> str:
+def se_kind_of(study: Study) -> str:
     return f"cluster by {study.program.design.columns.cluster}" if "cluster" in study.frame else "HC1"
+
+
+def _by_lot(study: Study) -> str:
+    """The kind of error, within strata where lots were drawn so."""
+    if "stratum" not in study.frame:
+        return se_kind_of(study)
+    columns = study.program.design.columns
+    return f"{f'CR2, cluster by {columns.cluster}' if 'cluster' in study.frame else 'HC2'}, within strata"
 
 
 def _clusters(rows: pd.DataFrame) -> Any:
     return pd.factorize(rows["cluster"])[0]
+
+
+def _ratio(rows: pd.DataFrame, design: pd.DataFrame, stages: Stages) -> tuple[float, float]:
+    """The effect on compliers and its error: two-stage least squares, or within strata Wald's ratio by the delta method."""
+    if "stratum" not in rows:
+        fit = _two_stage(rows, design)
+        return float(fit.params["treated"]), float(fit.std_errors["treated"])
+    value = stages.outcome / stages.came
+    variance = stages.outcome_variance - 2 * value * stages.covariance + value**2 * stages.came_variance
+    return value, math.sqrt(variance) / abs(stages.came)
 
 
 def _two_stage(rows: pd.DataFrame, design: pd.DataFrame) -> Any:
@@ -236,7 +259,7 @@ def _two_stage(rows: pd.DataFrame, design: pd.DataFrame) -> Any:
     return model.fit(cov_type="robust", debiased=True)
 
 
-def _stages(study: Study, rows: pd.DataFrame, design: pd.DataFrame) -> Stages:
+def two_stages(study: Study, rows: pd.DataFrame, design: pd.DataFrame) -> Stages:
     """The two regressions on the offer; their covariance by var(a - b) = var(a) + var(b) - 2 cov(a, b)."""
 
     def fit(values: pd.Series) -> Any:
@@ -259,5 +282,28 @@ def _stages(study: Study, rows: pd.DataFrame, design: pd.DataFrame) -> Stages:
         came_variance=second,
         covariance=scale * (first + second - both) / 2,
         df=float(rows["cluster"].nunique() - 1 if "cluster" in rows else of_outcome.df_resid),
+        level=study.program.level,
+    )
+
+
+def _stages_by_lot(study: Study, rows: pd.DataFrame, design: pd.DataFrame) -> Stages:
+    """:func:`two_stages`, or within strata the blocked differences of outcome and attendance."""
+    if "stratum" not in rows:
+        return two_stages(study, rows, design)
+    scale = float(rows["outcome"].std()) or 1.0
+    outcome, came = rows["outcome"] / scale, rows["treated"].astype(float)
+    names = study.covariates if design.shape[1] > 2 else ()
+    arm = rows["arm"].to_numpy()
+    (y, y_se, df), (d, d_se, _), (_, both, _) = (
+        compare(drawn_of(study, rows.assign(outcome=values), arm, names)).contrast((-1.0, 1.0))
+        for values in (outcome, came, outcome - came)
+    )
+    return Stages(
+        outcome=scale * y,
+        came=d,
+        outcome_variance=(scale * y_se) ** 2,
+        came_variance=d_se**2,
+        covariance=scale * (y_se**2 + d_se**2 - both**2) / 2,
+        df=df,
         level=study.program.level,
     )

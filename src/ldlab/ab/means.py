@@ -1,4 +1,4 @@
-"""Cross-sections: difference in means, regression adjustment, percent effect."""
+"""Cross-sections: difference in means, regression adjustment."""
 
 from __future__ import annotations
 
@@ -8,78 +8,68 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import statsmodels.api as sm
-from scipy import stats
 
-from ldlab.estimate import Estimate, Noun, format_number, level_in_words, rows_to_html
+from ldlab.ab.clusters import ADJUSTED, ANCOVA, DIFFERENCE, assigned_difference
+from ldlab.ab.rows import complete_cases, need_cross_section
+from ldlab.estimate import Estimate
 from ldlab.program import LdlabError, Study
 
 ErrorKind = Literal["HC2", "HC1", "classical"]
 
-DIFFERENCE = "difference in means"
-ADJUSTED = "regression-adjusted difference"
-ANCOVA = "regression-adjusted difference, common slopes"
 CONSTANT = "(constant)"
-SMALLEST_RATIO = 2  # comparison mean over its standard error, below which a percentage means nothing
 
-
-class PercentEffect(Noun):
-    """An effect as percent of the comparison mean, or the reason why there is no such number.
-
-    Attributes
-    ----------
-    value, se, low, high
-        Percent of the comparison mean; None where ``reason`` says why not.
-    level, se_kind
-        Level of the interval; kind of standard error, after the delta method.
-    comparison_mean, comparison_se
-        What the percentage refers to, in KPI units; None for a KPI on the log scale.
-    """
-
-    value: float | None = None
-    se: float | None = None
-    low: float | None = None
-    high: float | None = None
-    level: float
-    se_kind: str
-    comparison_mean: float | None = None
-    comparison_se: float | None = None
-    reason: str = ""
-
-    def __str__(self) -> str:
-        if self.value is None or self.low is None or self.high is None:
-            return f"no percent effect: {self.reason}"
-        low, value, high = (format_number(x, 1, sign=True) for x in (self.low, self.value, self.high))
-        return f"{value} percent of the comparison mean, {level_in_words(self.level)} {low} to {high}"
-
-    def __repr__(self) -> str:
-        return str(self)
-
-    def _repr_html_(self) -> str:
-        return rows_to_html([("percent effect", str(self))])
+__all__ = [
+    "ADJUSTED",
+    "ANCOVA",
+    "CONSTANT",
+    "DIFFERENCE",
+    "ErrorKind",
+    "adjusting_design",
+    "arm_table",
+    "complete_cases",
+    "difference_in_means",
+    "estimates",
+    "need_cross_section",
+    "regression_adjusted",
+]
 
 
 def estimates(study: Study) -> tuple[Estimate, ...]:
-    """All least-squares answers to a study's question, the plain difference first.
+    """All least-squares answers to a study's question, the leading one first.
 
-    Randomised (and changes of a two-group panel): the difference in means, then the regression with
-    interactions, both HC2. Observational: the raw difference, marked as no effect, then the regression with
-    common slopes, both HC1. The adjusted one only where there are covariates. None of them for durations of which
-    some were still running: least squares would take those as ended.
+    Randomised: the difference in means and, with covariates, the regression with interactions, HC2; the one that
+    :attr:`ldlab.Program.estimator` names leads. Where the program names strata or clusters both are made as lots were
+    drawn (:func:`ldlab.ab.assigned_difference`). Changes of a two-group panel: the same two, the difference first.
+    Observational: the raw difference, marked as no effect, then the regression with common slopes, both HC1. None of
+    them for durations of which some were still running: least squares would take those as ended.
 
     Raises
     ------
     LdlabError
-        As :func:`regression_adjusted`.
+        As :func:`regression_adjusted` and :func:`ldlab.ab.assigned_difference`.
     """
     if "censored" in study.frame:
         return ()
-    if study.program.design.kind != "observational":
-        adjusted = (regression_adjusted(study),) if study.covariates else ()
-        return (difference_in_means(study), *adjusted)
-    raw = difference_in_means(study, se="HC1").model_copy(
-        update={"estimand": "raw difference, not an effect"}
-    )
-    return (raw, regression_adjusted(study, interactions=False, se="HC1")) if study.covariates else (raw,)
+    kind = study.program.design.kind
+    if kind == "observational":
+        raw = difference_in_means(study, se="HC1").model_copy(
+            update={"estimand": "raw difference, not an effect"}
+        )
+        adjusted = regression_adjusted(study, interactions=False, se="HC1") if study.covariates else None
+        return (raw,) if adjusted is None else (raw, adjusted)
+    if kind == "randomised" and ("stratum" in study.frame or "cluster" in study.frame):
+        both = [assigned_difference(study, adjusted=adjusting) for adjusting in _adjusting(study)]
+    else:
+        both = [
+            regression_adjusted(study) if adjusting else difference_in_means(study)
+            for adjusting in _adjusting(study)
+        ]
+    leads_adjusted = kind == "randomised" and study.program.estimator == "adjusted"
+    return tuple(reversed(both) if leads_adjusted else both)
+
+
+def _adjusting(study: Study) -> tuple[bool, ...]:
+    return (False, True) if study.covariates else (False,)
 
 
 def difference_in_means(study: Study, *, se: ErrorKind = "HC2") -> Estimate:
@@ -92,7 +82,8 @@ def difference_in_means(study: Study, *, se: ErrorKind = "HC2") -> Estimate:
     se
         HC2 (Neyman's conservative variance: s1^2/n1 + s0^2/n0), HC1, or classical (equal variances); t with
         n - 2 degrees of freedom. Where the program names a cluster column the errors are clustered instead
-        (Liang & Zeger with G/(G-1) (n-1)/(n-k)), t with clusters - 1.
+        (Liang & Zeger with G/(G-1) (n-1)/(n-k)), t with clusters - 1. Strata do not count here. An experiment with
+        strata or clusters is led by :func:`ldlab.ab.assigned_difference`, which :func:`estimates` calls.
 
     Returns
     -------
@@ -134,55 +125,6 @@ def regression_adjusted(study: Study, *, interactions: bool = True, se: ErrorKin
         names it); if HC2 does not exist because a single unit decides a coefficient; if the study is a panel.
     """
     return _estimate(study, ADJUSTED if interactions else ANCOVA, se)
-
-
-def percent_effect(study: Study, estimate: Estimate) -> PercentEffect:
-    """An estimate of this room as percent of the comparison mean, by the delta method.
-
-    The comparison mean is the intercept of the same regression: the comparison group's mean, or what the
-    covariates predict for untrained people like those of the estimand. Its error and its covariance with
-    the effect are counted (delta method: Casella & Berger 2002, section 5.5.4). On the log scale the effect
-    is a percentage already: exp(effect) - 1, its interval transformed.
-
-    Returns
-    -------
-    PercentEffect
-        With ``value`` None and a ``reason`` where the comparison mean is within 2 of its own standard errors
-        of zero.
-
-    Raises
-    ------
-    LdlabError
-        If the estimate was not made in this room from this study.
-    """
-    if estimate.method not in (DIFFERENCE, ADJUSTED, ANCOVA):
-        raise LdlabError(
-            f"percent_effect: found an estimate by '{estimate.method}'; expected one by '{DIFFERENCE}' or "
-            f"'{ADJUSTED}'. Pass what ldlab.ab.difference_in_means or regression_adjusted returned."
-        )
-    said: dict[str, Any] = {"level": estimate.level, "se_kind": f"{estimate.se_kind}, delta method"}
-    if estimate.scale == "log":
-        value, low, high = (100 * math.expm1(x) for x in (estimate.value, estimate.low, estimate.high))
-        error = 100 * math.exp(estimate.value) * estimate.se
-        return PercentEffect(value=value, se=error, low=low, high=high, **said)
-    kind: Any = estimate.se_kind if estimate.se_kind in ("HC2", "HC1", "classical") else "HC2"
-    fit, _ = _fit(study, estimate.method, kind)
-    effect, mean = fit.params["arm"], fit.params[CONSTANT]
-    if not math.isclose(effect, estimate.value, rel_tol=1e-9, abs_tol=1e-12):
-        raise LdlabError("percent_effect: found an estimate of other data; expected one of this study.")
-    mean_se = fit.bse[CONSTANT]
-    said |= {"comparison_mean": mean, "comparison_se": mean_se}
-    if abs(mean) < SMALLEST_RATIO * mean_se:
-        reason = (
-            f"the comparison mean, {mean:.3g} {estimate.unit}, is within {SMALLEST_RATIO} standard errors "
-            f"({mean_se:.3g} each) of zero"
-        )
-        return PercentEffect(reason=reason, **said)
-    slope = np.array([1 / abs(mean), -effect / (mean * abs(mean))])
-    joint = fit.cov_params().loc[["arm", CONSTANT], ["arm", CONSTANT]].to_numpy()
-    value, error = 100 * effect / abs(mean), 100 * math.sqrt(slope @ joint @ slope)
-    half = stats.t.ppf((1 + estimate.level) / 2, estimate.df) * error
-    return PercentEffect(value=value, se=error, low=value - half, high=value + half, **said)
 
 
 def arm_table(study: Study) -> pd.DataFrame:
@@ -245,22 +187,6 @@ def _fit(study: Study, method: str, se: ErrorKind) -> tuple[Any, pd.DataFrame]:
     return model.fit(cov_type="nonrobust" if se == "classical" else se, use_t=True), rows
 
 
-def complete_cases(study: Study) -> pd.DataFrame:
-    """Rows with all covariates; refused without covariates, or where an arm has no such row."""
-    if not study.covariates:
-        raise LdlabError(
-            "regression_adjusted: found no covariates; expected at least one in design.columns.covariates. "
-            "Without covariates use difference_in_means."
-        )
-    rows = study.frame.dropna(subset=list(study.covariates))
-    if rows["arm"].nunique() < 2:
-        raise LdlabError(
-            "regression_adjusted: found no unit with all covariates in one of the arms; expected some in "
-            "both. Leave out the covariate that is missing there."
-        )
-    return rows
-
-
 def adjusting_design(study: Study, rows: pd.DataFrame, *, interactions: bool) -> pd.DataFrame:
     """Constant, arm, centred covariates and, if wanted, their products with the arm; full rank or refused."""
     names = list(study.covariates)
@@ -308,12 +234,3 @@ def _refuse_full_leverage(design: pd.DataFrame, rows: pd.DataFrame, study: Study
         "expected several, or HC2 errors do not exist. Leave it out of design.columns.covariates, or join its "
         "categories."
     )
-
-
-def need_cross_section(study: Study) -> None:
-    """Refuse a panel."""
-    if study.frame["unit"].duplicated().any():
-        raise LdlabError(
-            f"ldlab.ab: found several rows per unit (design {study.program.design.kind}, a panel); expected one. For "
-            "panels use ldlab.did."
-        )

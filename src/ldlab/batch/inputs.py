@@ -17,12 +17,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ldlab.batch.jobs import BRIEF, PORTFOLIO, Job
+from ldlab.batch.jobs import BRIEF, PLAN, PORTFOLIO, Job, reads_data
 from ldlab.batch.record import CHANGED
 
 PACKAGE = Path(__file__).parents[1]
 # What briefs read of the analyses, and the portfolio of the briefs.
-READ_BY_BRIEF = ("estimate.json", "draws.json")
+READ_BY_BRIEF = ("estimate.json", "draws.json", "plan.json")
 READ_BY_PORTFOLIO = ("brief.json",)
 
 
@@ -146,7 +146,9 @@ class Inputs:
             programs = sha256_of(*(f"{p.id} {p.sha256}" for p in self._in_order()), said)
             return {"programs": programs, "results": self._briefs(job)}
         program = self.programs[job.program]
-        own = {"program": program.sha256, "data": self._data_of(program)}
+        own = {"program": program.sha256}
+        if job.notebook != PLAN and reads_data(program.notebooks):
+            own["data"] = self._data_of(program)
         return own | {"results": _results(job)} if job.notebook == BRIEF else own
 
     def _in_order(self) -> list[Known]:

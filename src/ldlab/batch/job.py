@@ -8,18 +8,17 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ldlab import disclosure
 from ldlab.batch import failure as failures
 from ldlab.batch import publish, store
 from ldlab.batch.failure import INDEX_FILE, Failure, NotebookFailedError, find_failure, links
 from ldlab.batch.inputs import Inputs, known_programs, settled
-from ldlab.batch.jobs import BRIEF, PORTFOLIO, Job
+from ldlab.batch.jobs import BRIEF, PORTFOLIO, Job, reads_data
 from ldlab.batch.publish import NOTEBOOK_FILE, PAGE_FILE, About
 from ldlab.batch.record import Record, Status, files_of
-from ldlab.data import identifiers
-from ldlab.program import LdlabError, load_program, program_files
+from ldlab.data.unit_ids import UnitIds, unit_ids
+from ldlab.program import LdlabError, Program, load_program, program_files
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -79,7 +78,7 @@ def run_job(job: Job, report: Report) -> JobResult:
         executed = time.perf_counter()
         report("rendering")
         about = _about(job)
-        short = len(about.ids) - len(disclosure.searchable(about.ids))
+        short = publish.ids_not_searched(about.ids)
         _write(job, publish.cleaned(job, notebook), about)
         record = replace(record, inputs=settled(before, _inputs(job)), seconds=round(executed - begun, 3))
         _finish(job, replace(record, status="ok"))
@@ -158,18 +157,23 @@ def _about(job: Job) -> About:
         program = load_program(job.root / job.program_file, job.root)
         design = program.design
         minimum = program.analysis.minimum_group_size
-        return About(program.title, identifiers(program), minimum, design.columns.unit, design.unit)
+        return About(program.title, _ids(program), minimum, design.columns.unit, design.unit)
     programs = []
-    ids: frozenset[str] = frozenset()
+    ids = UnitIds()
     for path in program_files(job.root):
         try:
             program = load_program(path, job.root)
-            ids |= identifiers(program)
+            ids |= _ids(program)
         except LdlabError:  # what cannot be read has no page; what it had published passed its own gate
             continue
         programs.append(program)
     # Every group comes from files that passed their own program's gate.
     return About("All programs", ids, min((p.analysis.minimum_group_size for p in programs), default=10))
+
+
+def _ids(program: Program) -> UnitIds:
+    """What no file may hold; nothing where no notebook reads the data, which may not be there yet."""
+    return unit_ids(program) if reads_data(program.notebooks) else UnitIds()
 
 
 def _write(job: Job, notebook: NotebookNode, about: About) -> None:
@@ -178,12 +182,12 @@ def _write(job: Job, notebook: NotebookNode, about: About) -> None:
 
     publish.write_notebook(notebook, job.staged / NOTEBOOK_FILE)
     publish.defuse(job.staged)
-    result = job.staged / "estimate.json"
-    found = json.loads(result.read_text(encoding="utf-8")) if result.is_file() else {}
+    found = _found(job, "estimate.json")
+    answer = found or {"claim": {"sentence": _found(job, "plan.json").get("sentence")}}
     own_page = job.notebook in (BRIEF, PORTFOLIO)
     html = page.render(
         notebook,
-        in_short_html="" if own_page else page.in_short(found),
+        in_short_html="" if own_page else page.in_short(answer),
         withheld="" if own_page else page.withheld(found),
         nav=links(job),
         kind=job.notebook if own_page else "analysis",
@@ -191,6 +195,12 @@ def _write(job: Job, notebook: NotebookNode, about: About) -> None:
     )
     (job.staged / PAGE_FILE).write_text(html, encoding="utf-8")
     publish.gate_job(job.staged, job, about)
+
+
+def _found(job: Job, name: str) -> dict[str, Any]:
+    """What a notebook saved under this name; empty if it saved nothing."""
+    path = job.staged / name
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
 def _finish(job: Job, record: Record) -> None:

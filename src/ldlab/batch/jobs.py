@@ -12,8 +12,15 @@ from typing import Protocol
 from ldlab.batch.store import STAGING
 
 BRIEF, PORTFOLIO = "program_brief", "portfolio"
+# It reads no data: an experiment is planned before there are any.
+PLAN = "plan"
 # The slowest first, so that no long job is left alone at the end.
 SLOWEST_FIRST = ("bayes_impact", "observational", "diff_in_diff", "ab_test")
+
+
+def reads_data(notebooks: Iterable[str]) -> bool:
+    """Whether any of a program's analysis notebooks reads its data; the plan of an experiment does not."""
+    return set(notebooks) != {PLAN}
 
 
 class Planned(Protocol):

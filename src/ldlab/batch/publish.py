@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ldlab import disclosure
 from ldlab.batch.jobs import Job
@@ -26,12 +26,33 @@ _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{6,}")
 _HOMES = re.compile(r"(?<![\w.~-])(?:/home|/Users|[A-Za-z]:[\\/]+Users)[\\/]+[\w.-]+")
 
 
+class LookedUp(Protocol):
+    """Ids that are looked up instead of listed; see :class:`ldlab.data.unit_ids.UnitIds`."""
+
+    def __call__(self, words: frozenset[str]) -> frozenset[str]:
+        """The ids that a text with these words could hold."""
+        ...
+
+    def short(self) -> frozenset[str]:
+        """At least all ids that are too short to be searched for."""
+        ...
+
+
+type Ids = frozenset[str] | LookedUp
+
+
+def ids_not_searched(ids: Ids) -> int:
+    """How many ids are too short to be told from counts and words."""
+    listed = ids.short() if callable(ids) else ids
+    return len(listed) - len(disclosure.searchable(listed))
+
+
 @dataclass(frozen=True)
 class About:
     """What publication needs to know of a program: its rules and its ids."""
 
     title: str
-    ids: frozenset[str]
+    ids: Ids
     minimum: int
     unit_column: str = ""
     unit: str = ""
@@ -168,9 +189,7 @@ def write_notebook(notebook: NotebookNode, path: Path) -> None:
     path.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
 
 
-def gate(
-    folder: Path, *, ids: Iterable[str], minimum: int, root: Path, unit_column: str = "", unit: str = ""
-) -> None:
+def gate(folder: Path, *, ids: Ids, minimum: int, root: Path, unit_column: str = "", unit: str = "") -> None:
     """Hold the finished files of a folder back if they would disclose something.
 
     Raises

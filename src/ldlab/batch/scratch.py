@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+from ldlab.batch.inputs import READ_BY_BRIEF
 from ldlab.batch.jobs import BRIEF, PORTFOLIO
 from ldlab.batch.notebook import TAG, tags
 from ldlab.batch.publish import NOTEBOOK_FILE
@@ -72,7 +73,7 @@ def _found(outputs: Path, about: str, notebook: str) -> Path:
 def _read_by(outputs: Path, about: str, notebook: str) -> list[Path]:
     """The results that a brief or the portfolio reads."""
     if notebook == BRIEF:
-        return sorted([*outputs.glob(f"{about}/*/estimate.json"), *outputs.glob(f"{about}/*/draws.json")])
+        return sorted(path for name in READ_BY_BRIEF for path in outputs.glob(f"{about}/*/{name}"))
     if notebook == PORTFOLIO:
         return sorted([*outputs.glob(f"*/{BRIEF}/brief.json"), *outputs.glob("*/*.failed/error.json")])
     return []

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable, Mapping
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from ldlab.checks.assigned import (
+    FEWEST_EXPECTED,
+    arm_names,
+    cells_p,
+    chi2_noncentrality,
+    drawn,
+    planned_shares,
+)
+from ldlab.checks.joint_balance import joint_test
 from ldlab.checks.shared import (
     POWER,
     assigned_by_cluster,
@@ -78,48 +88,91 @@ def missing_kpi(study: Study) -> Check:
 def sample_ratio(study: Study) -> Check | None:
     """Whether the arms have the planned sizes: chi-square test, failed at p < .001.
 
-    All assigned units count, with or without a KPI; whole clusters where each lies in one arm. The bound is
-    that of Fabijan et al. (2019, KDD, 'Diagnosing sample ratio mismatch'), strict because a failure breaks the
-    claim. None where nobody drew lots.
+    All units assigned to one arm count, with or without a KPI; whole clusters where each lies in one arm. Exact
+    (binomial) or simulated (several arms) where fewer than 5 are expected in an arm. The bound is that of Fabijan
+    et al. (2019, KDD, 'Diagnosing sample ratio mismatch'), strict because a failure breaks the claim. None where
+    nobody drew lots.
     """
-    planned, name = study.program.design.planned_treated_share, "sample ratio"
+    name = "sample ratio"
     if study.program.design.kind != "randomised":
         return None
+    planned = planned_shares(study)
     if planned is None:
+        field = "planned_shares" if study.program.design.treated_values else "planned_treated_share"
         reason = (
             "The program file does not say which share was meant to be trained, so the sizes of the arms cannot be "
-            "checked. Add design.planned_treated_share."
+            f"checked. Add design.{field}."
         )
         return not_run(name, reason, needed=True)
     clustered = assigned_by_cluster(study)
-    counts = study.frame.groupby("arm")["cluster"].nunique() if clustered else study.missing["rows"]
-    total = int(counts.sum())
-    share = float(counts.get(1, 0)) / total
-    p = float(
-        stats.chisquare([share * total, (1 - share) * total], [planned * total, (1 - planned) * total])[1]
-    )
-    shift = (stats.norm.isf(SAMPLE_RATIO_P / 2) + stats.norm.ppf(POWER)) * math.sqrt(
-        planned * (1 - planned) / total
-    )
-    low, high = max(0.0, planned - shift), min(1.0, planned + shift)
+    counts = _assigned_counts(study, planned)
+    total, shares = int(counts.sum()), np.array(list(planned.values()))
+    p = ratio_p(counts.to_numpy(), shares, study.program.analysis.seed)
     failed = p < SAMPLE_RATIO_P
     what = f"{total:,} clusters" if clustered else study.program.design.units
-    if not clustered and all(can_be_shown(count, study) for count in study.missing["without KPI"]):
+    if not clustered and all(can_be_shown(count, study) for count in _not_in_frame(study)):
         what = f"{total:,} {what}"
     verdict = (
-        "chance does not explain it: assignment or the extract is broken" if failed else "as chance allows"
+        "chance does not explain it: assignment or the extract is broken. Look for a filter or a log that works in "
+        "one arm only"
+        if failed
+        else "as chance allows"
     )
     return Check(
         name=name,
         status="failed" if failed else "passed",
-        sentence=f"{share:.1%} of {what} were assigned to training, {planned:.1%} were planned: {verdict}.",
+        sentence=f"{_split_in_words((counts / total).to_dict(), planned, what, study)}: {verdict}.",
         statistic=p,
         statistic_name="p-value",
         threshold=SAMPLE_RATIO_P,
-        power=f"a true share below {low:.1%} or above {high:.1%} would have been caught 4 times in 5",
+        power=ratio_power(shares, total),
         needed=True,
         breaks=True,
     )
+
+
+def _assigned_counts(study: Study, planned: Mapping[Hashable, float]) -> pd.Series:
+    """Units, or clusters, assigned to each arm, in the order of the plan."""
+    two = set(planned) == {0, 1}
+    if two and study.assigned is None and not assigned_by_cluster(study):
+        return study.missing["rows"].reindex([0, 1], fill_value=0)
+    rows = drawn(study)[0]["arm" if two else "variant"]
+    return rows.value_counts().reindex(list(planned), fill_value=0)
+
+
+def _not_in_frame(study: Study) -> list[float]:
+    """Counts that a total would give away by subtraction: units without a KPI, by arm, and those in two arms."""
+    twice = 0.0 if study.assigned is None else float(study.assigned["two_arms"].sum())
+    return [*study.missing["without KPI"], twice]
+
+
+def ratio_p(counts: np.ndarray, shares: np.ndarray, seed: int) -> float:
+    if len(counts) == 2 and (shares * counts.sum()).min() < FEWEST_EXPECTED:
+        return float(stats.binomtest(int(counts[1]), int(counts.sum()), float(shares[1])).pvalue)
+    return cells_p(counts[None, :], shares, seed)
+
+
+def ratio_power(shares: np.ndarray, total: int) -> str:
+    if len(shares) > 2:
+        spread = (shares * (1 - shares)).max() / total
+        points = 100 * math.sqrt(chi2_noncentrality(len(shares) - 1, SAMPLE_RATIO_P) * spread)
+        return f"a true share {points:.1f} percentage points off its plan would have been caught 4 times in 5"
+    planned = float(shares[1])
+    shift = (stats.norm.isf(SAMPLE_RATIO_P / 2) + stats.norm.ppf(POWER)) * math.sqrt(
+        planned * (1 - planned) / total
+    )
+    low, high = max(0.0, planned - shift), min(1.0, planned + shift)
+    return f"a true share below {low:.1%} or above {high:.1%} would have been caught 4 times in 5"
+
+
+def _split_in_words(
+    found: Mapping[Hashable, float], planned: Mapping[Hashable, float], what: str, study: Study
+) -> str:
+    if len(planned) == 2 and set(planned) == {0, 1}:
+        return f"{found[1]:.1%} of {what} were assigned to training, {planned[1]:.1%} were planned"
+    names = arm_names(study)
+    told = ", ".join(f"{found[code]:.1%} {names[code]} (planned {planned[code]:.1%})" for code in planned)
+    return f"Of {what} were assigned {told}"
 
 
 def balance(study: Study) -> Check:
@@ -127,8 +180,9 @@ def balance(study: Study) -> Check:
 
     Randomised: F test that the covariates together predict the arm, failed at p < .01. Under random assignment
     the arm's variance does not depend on the covariates, so the classical F is right; its R-squared times n - 1
-    is the d-squared of Hansen & Bowers (2008, Statistical Science 23). Where whole clusters were assigned the
-    clusters' means are tested. Other designs: the largest standardised difference, failed over .25 standard
+    is the d-squared of Hansen & Bowers (2008, Statistical Science 23). With several arms it is Pillai's trace; where
+    lots were drawn within strata, differences within strata are tested; where whole clusters were assigned, the
+    clusters' means. Other designs: the largest standardised difference, failed over .25 standard
     deviations (Imbens & Rubin 2015, section 14.2). The grade presumes it only where arms were randomised: panels
     compare changes, and observational designs are weighted first (``observational.balance_after_weighting``), but
     need covariates for it.
@@ -288,35 +342,25 @@ def _small_category(trained: pd.Series, comparison: pd.Series, study: Study) -> 
 
 
 def _joint_balance(study: Study, name: str) -> Check:
-    rows = study.frame.dropna(subset=list(study.covariates))
-    what = study.program.design.units
-    if assigned_by_cluster(study):
-        rows, what = rows.groupby("cluster")[["arm", *study.covariates]].mean(), "clusters"
-    covariates = rows[list(study.covariates)].to_numpy(dtype=float)
-    centred = covariates - covariates.mean(axis=0)
-    scale = centred.std(axis=0)
-    centred = centred[:, scale > 0] / scale[scale > 0]
-    arm = rows["arm"].to_numpy(dtype=float) - rows["arm"].mean()
-    rank = int(np.linalg.matrix_rank(centred)) if centred.size else 0
-    df = len(rows) - 1 - rank
-    if rank == 0 or df < 1 or not arm.any():
+    test = joint_test(study, study.frame)
+    if test is None:
+        what = "clusters" if assigned_by_cluster(study) else study.program.design.units
         reason = f"There are too few {what} with all covariates, or covariates that vary, to test it."
         return not_run(name, reason, needed=True)
-    explained = float(((centred @ np.linalg.lstsq(centred, arm, rcond=None)[0]) ** 2).sum())
-    left = float((arm**2).sum()) - explained
-    p = float(stats.f.sf(explained / rank / (left / df), rank, df)) if left > 0 else 0.0
-    share = float(rows["arm"].mean())
-    seen = math.sqrt(noncentrality(rank, df, BALANCE_P) / (len(rows) * share * (1 - share)))
-    failed = p < BALANCE_P
+    seen = math.sqrt(
+        noncentrality(round(test.df[0]), test.df[1], BALANCE_P) / (test.rows * test.share * (1 - test.share))
+    )
+    failed = test.p < BALANCE_P
     verdict = (
         "more than chance explains: assignment was not random, or not kept" if failed else "as chance allows"
     )
+    within = " within strata" if "stratum" in study.frame else ""
     return Check(
         name=name,
         status="failed" if failed else "passed",
-        sentence=f"Recorded characteristics before training ({len(study.covariates)} of them, {len(rows):,} {what}) "
-        f"differ between the groups {verdict}.",
-        statistic=p,
+        sentence=f"Recorded characteristics before training ({len(study.covariates)} of them, {test.rows:,} "
+        f"{test.what}) differ between the groups{within} {verdict}.",
+        statistic=test.p,
         statistic_name="p-value",
         threshold=BALANCE_P,
         power=f"a difference of {seen:.2f} standard deviations in one characteristic would have been seen 4 times "

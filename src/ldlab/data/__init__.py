@@ -8,22 +8,34 @@ import numpy as np
 import pandas as pd
 
 from ldlab.data.audit import panel_audit, panel_notes
-from ldlab.data.contract import checked_frame
+from ldlab.data.contract import Checked, checked_frame
 from ldlab.data.cross_products import load_cross_products
+from ldlab.data.experiment_sums import load_experiment
 from ldlab.data.limits import (
     arms_can_be_shown,
+    looks_can_be_matched,
     panel_can_be_read,
     percent_has_a_base,
     target_is_possible,
     too_early_can_be_told,
+    variants_can_be_shown,
 )
+from ldlab.data.other_kpis import other_studies
 from ldlab.data.read import read_table, select, source_name
 from ldlab.data.sums import quoted
 from ldlab.data.values import Faults, as_text, varies
 from ldlab.program import Program, Study
 from ldlab.program.study import missing_by_arm
 
-__all__ = ["identifiers", "load_cross_products", "load_study", "panel_audit", "panel_notes", "read_table"]
+__all__ = [
+    "identifiers",
+    "load_cross_products",
+    "load_experiment",
+    "load_study",
+    "panel_audit",
+    "panel_notes",
+    "read_table",
+]
 
 
 def load_study(program: Program) -> Study:
@@ -35,27 +47,28 @@ def load_study(program: Program) -> Study:
         With every breach of the data contract: the column, what was found, what was expected.
     """
     raw, sha256 = read_table(program)
-    study = _study(raw, program, sha256)
+    checked = checked_frame(raw, program)
+    study = _study(checked, program, sha256)
     if program.design.kind != "randomised":
         return study
+    looks_can_be_matched(study)
     secondary, guard_rails = (
-        tuple(_study(raw, program.about(kpi), sha256) for kpi in kpis)
-        for kpis in (program.secondary_kpis, program.guard_rails)
+        other_studies(raw, checked, study, section, lambda seen, about: _baseline(seen, (), about))
+        for section in ("secondary_kpis", "guard_rails")
     )
-    return replace(study, secondary=secondary, guard_rails=guard_rails)
+    notes = (*study.notes, *secondary[1], *guard_rails[1])
+    return replace(study, secondary=secondary[0], guard_rails=guard_rails[0], notes=notes)
 
 
-def _study(raw: pd.DataFrame, program: Program, sha256: str) -> Study:
+def _study(checked: Checked, program: Program, sha256: str) -> Study:
     """The table held against what the program says of its primary KPI."""
-    checked = checked_frame(raw, program)
     frame, covariates, periods = checked.frame, checked.covariates, checked.periods
-    missing = _missing(frame, covariates, is_panel=program.is_panel)
     is_experiment = program.design.kind == "randomised"
-    usable = (
-        frame["outcome"].notna() & (frame["two_arms"] == 0) if is_experiment else frame["outcome"].notna()
-    )
-    seen = frame[usable].drop(columns="two_arms", errors="ignore").reset_index(drop=True)
-    _refuse_thin_data(seen, program)
+    in_one_arm = frame[frame["two_arms"] == 0] if is_experiment else frame
+    missing = _missing(in_one_arm, covariates, is_panel=program.is_panel)
+    seen = in_one_arm[in_one_arm["outcome"].notna()].drop(columns="two_arms", errors="ignore")
+    seen = seen.reset_index(drop=True)
+    _refuse_thin_data(seen, in_one_arm, program)
     cut_off = program.data.cut_off or (periods[-1] if periods else None)
     too_early_can_be_told(cut_off, program)
     baseline = _baseline(seen, covariates, program)
@@ -79,13 +92,13 @@ def _study(raw: pd.DataFrame, program: Program, sha256: str) -> Study:
 
 
 def identifiers(program: Program) -> frozenset[str]:
-    """What no published file may hold, as text: every unit's id, and the ids of clusters and teams of few units.
+    """What no published file may hold, as text: every unit's id, and the ids of clusters, teams and strata of few units.
 
     A cluster of at least the minimum group size is no person, and its name may be an ordinary word; a segment's
     name is shown on purpose.
     """
     columns, minimum = program.design.columns, program.analysis.minimum_group_size
-    groups = sorted({columns.cluster, columns.team} - {None, columns.segment}, key=str)
+    groups = sorted({columns.cluster, columns.team, columns.stratum} - {None, columns.segment}, key=str)
     listed = ", ".join(quoted(str(name)) for name in (columns.unit, *groups))
     rows = select(program, f"DISTINCT {listed}").set_axis(["unit", *groups], axis=1)
     found = [rows["unit"]]
@@ -119,16 +132,19 @@ def _missing_units(frame: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _refuse_thin_data(frame: pd.DataFrame, program: Program) -> None:
-    """Refuse a single arm, an arm too small to publish, and a KPI that does not vary."""
+def _refuse_thin_data(frame: pd.DataFrame, assigned: pd.DataFrame, program: Program) -> None:
+    """Refuse a single arm, an arm too small to publish, and a KPI that does not vary; ``frame`` has the KPI."""
     if program.is_panel:
         panel_can_be_read(frame, program)
         return
-    units = frame.groupby("arm")["unit"].nunique()
-    arms_can_be_shown({arm: int(units.get(arm, 0)) for arm in (1, 0)}, [1, 0], program)
+    counts = [rows["arm"].value_counts() for rows in (frame, assigned)]
+    units, all_units = ({arm: int(count.get(arm, 0)) for arm in (1, 0)} for count in counts)
+    arms_can_be_shown(units, [1, 0], program, all_units)
+    variants_can_be_shown(assigned, program)
     faults = Faults(source_name(program))
     if not varies(frame["outcome"]):
-        faults.add(program.kpi.column, "one value in every row", "a KPI that varies")
+        clipped = "" if program.kpi.winsorise is None else "kpi.winsorise clips it to one value."
+        faults.add(program.kpi.column, "one value in every row", "a KPI that varies", clipped)
     elif frame.groupby("arm")["outcome"].nunique().max() == 1:
         hint = "It may be the treatment under another name."
         faults.add(program.kpi.column, "one value in each arm", "a KPI that varies within the arms", hint)
@@ -142,6 +158,8 @@ def _baseline(frame: pd.DataFrame, covariates: tuple[str, ...], program: Program
         before = (frame["arm"] == 1) & (frame["treated"] == 0)
         return float(outcome[before].mean())
     untrained = frame["arm"] == 0
+    if program.design.kind == "randomised" and program.kpi.value_type == "rate":
+        return float(frame.loc[untrained, "count"].sum() / frame.loc[untrained, "exposure"].sum())
     if program.design.kind == "observational" and covariates:
         complete = frame[list(covariates)].notna().all(axis=1)
         design = np.column_stack([np.ones(len(frame)), frame[list(covariates)].to_numpy()])

@@ -11,7 +11,17 @@ import pandas as pd
 from ldlab.data.experiment import add_experiment, before_covariates, before_notes, one_row_per_unit
 from ldlab.data.panel import Panel, panel_frame
 from ldlab.data.read import source_name
-from ldlab.data.values import Faults, as_text, binary_arm, codes_of, examples, numeric, unique, varies
+from ldlab.data.values import (
+    Faults,
+    as_text,
+    binary_arm,
+    code_text,
+    codes_of,
+    examples,
+    numeric,
+    unique,
+    varies,
+)
 from ldlab.program import Program, did_you_mean
 from ldlab.program.sections import Kpi
 
@@ -90,11 +100,14 @@ def checked_frame(raw: pd.DataFrame, program: Program) -> Checked:
         frame["arm"] = binary_arm(raw, columns.assignment or str(columns.treatment), program, faults)
         frame["treated"] = binary_arm(raw, str(columns.treatment), program, faults) if both else frame["arm"]
         _add_design_columns(raw, frame, program, faults)
+        left_out: list[tuple[str, int]] = []
         if program.design.kind == "randomised":
             frame = one_row_per_unit(frame)
             add_experiment(raw.loc[frame.index], frame, program, faults)
+            twice = int(frame["two_arms"].sum())
+            left_out = [(f"{program.design.units} found in more than one arm", twice)] if twice else []
         unique(frame, ["unit"], [columns.unit], faults)
-        panel = Panel(frame, (), [], before_notes(frame, program))
+        panel = Panel(frame, (), left_out, before_notes(frame, program))
     faults.stop_if_any()
     covariates = _add_covariates(raw, panel.frame, program, faults)
     if "before" in panel.frame:
@@ -158,13 +171,20 @@ def _clusters(raw: pd.DataFrame, column: str, faults: Faults) -> pd.Series:
     return as_text(raw[column])
 
 
-def outcome_of(raw: pd.DataFrame, program: Program, frame: pd.DataFrame, faults: Faults) -> pd.Series:
+def outcome_of(
+    raw: pd.DataFrame,
+    program: Program,
+    frame: pd.DataFrame,
+    faults: Faults,
+    *,
+    may_be_constant: bool = False,
+) -> pd.Series:
     """The KPI in effect units; a rate's parts are added to ``frame``."""
     kpi = program.kpi
     values = numeric(raw, kpi.column, faults)
     seen = values.dropna()
     if not len(seen):
-        if not any(fault.field == kpi.column for fault in faults.found):
+        if not may_be_constant and not any(fault.field == kpi.column for fault in faults.found):
             faults.add(kpi.column, "no value at all", "a KPI in at least some rows")
         return values
     if kpi.value_type == "binary":
@@ -208,7 +228,7 @@ def outcome_of(raw: pd.DataFrame, program: Program, frame: pd.DataFrame, faults:
             faults.add(kpi.exposure_column, f"{bad} exposures of 0 or less", "exposures above 0")
         frame["count"], frame["exposure"] = values, exposure
         values = values / exposure.where(exposure > 0)
-    if not varies(values):
+    if not may_be_constant and not varies(values):
         faults.add(kpi.column, f"the one value {seen.iloc[0]:g} in every row", "a KPI that varies")
     return values
 
@@ -224,7 +244,8 @@ def _add_design_columns(raw: pd.DataFrame, frame: pd.DataFrame, program: Program
     """Arms by name, whether a duration was still running, and negative controls, where the program names them."""
     design, kpi = program.design, program.kpi
     if design.treated_values:
-        frame["variant"] = codes_of(raw[str(design.columns.treatment)])
+        spelt = {code_text(code): str(code) for code in (*design.treated_values, design.control_value)}
+        frame["variant"] = codes_of(raw[str(design.columns.treatment)]).map(spelt)
     if kpi.censored_column is not None:
         flag = numeric(raw, kpi.censored_column, faults)
         if not flag.isin([0, 1]).all():

@@ -58,7 +58,7 @@ def load_cross_products(program: Program) -> CrossProducts:
     """
     _normal_likelihood(program)
     try:
-        with _opened(program) as (table, sha256):
+        with opened(program) as (table, sha256):
             columns, sums = _added(table, program)
             found = _cross_products(sums, columns, program, sha256())
     except duckdb.Error as error:
@@ -97,7 +97,7 @@ def _normal_likelihood(program: Program) -> None:
 
 
 @contextmanager
-def _opened(program: Program) -> Iterator[tuple[Table, Any]]:
+def opened(program: Program) -> Iterator[tuple[Table, Any]]:
     """The program's table, and a function that waits for the data's hash."""
     with (
         tempfile.TemporaryDirectory() as folder,

@@ -14,16 +14,31 @@ from ldlab.data.values import Faults, varies
 from ldlab.program import PERCENT_OF_BASELINE, CrossProducts, Fault, InputError, Program, Study
 
 ARMS = {1: "trained", 0: "comparison"}
+LOST_ARM = (
+    "a KPI in every arm",
+    "Look for an extract that leaves the arm out, or a KPI that was recorded only for the others.",
+)
+MOST_OVER_PLAN = 10
 
 
-def arms_can_be_shown(units: Mapping[int, int], wanted: list[int], program: Program) -> None:
-    """Refuse a single arm and an arm too small to publish; ``units`` are those with a KPI in each arm."""
+def arms_can_be_shown(
+    units: Mapping[int, int],
+    wanted: list[int],
+    program: Program,
+    assigned: Mapping[int, int] | None = None,
+) -> None:
+    """Refuse a single arm and an arm too small to publish.
+
+    ``units`` are those with a KPI in each arm, ``assigned`` those with or without one.
+    """
     faults, minimum = Faults(source_name(program)), program.analysis.minimum_group_size
     columns = program.design.columns
     column = str(columns.start or columns.assignment or columns.treatment)
     for arm in wanted:
         count = int(units.get(arm, 0))
-        if count == 0:
+        if count == 0 and assigned is not None and assigned.get(arm, 0):
+            faults.add(program.kpi.column, f"no value for any {ARMS[arm]} {program.design.unit}", *LOST_ARM)
+        elif count == 0:
             faults.add(
                 column,
                 f"no {ARMS[arm]} {program.design.unit} with a KPI",
@@ -38,6 +53,27 @@ def arms_can_be_shown(units: Mapping[int, int], wanted: list[int], program: Prog
                 f"fewer than {minimum} {ARMS[arm]} units with a KPI",
                 f"at least analysis.minimum_group_size = {minimum} in each arm",
                 "Smaller groups cannot be published.",
+            )
+    faults.stop_if_any()
+
+
+def variants_can_be_shown(frame: pd.DataFrame, program: Program) -> None:
+    """Refuse one of several program arms that is too small to publish; all assigned rows, with or without a KPI."""
+    if "variant" not in frame:
+        return
+    faults, minimum = Faults(source_name(program)), program.analysis.minimum_group_size
+    with_kpi = frame["outcome"].notna().groupby(frame["variant"]).sum()
+    for code in map(str, program.design.treated_values):
+        count, column = int(with_kpi.get(code, 0)), str(program.design.columns.treatment)
+        if count == 0 and code in with_kpi.index:
+            faults.add(program.kpi.column, f"no value for any {program.design.unit} in arm {code}", *LOST_ARM)
+        elif count < minimum:
+            faults.add(
+                column,
+                f"fewer than {minimum} {program.design.units} with a KPI in arm {code}",
+                f"at least analysis.minimum_group_size = {minimum} in each arm",
+                f"Take {code} out of design.treated_values and leave its rows out with data.query; smaller groups "
+                "cannot be published.",
             )
     faults.stop_if_any()
 
@@ -156,3 +192,44 @@ def too_early_can_be_told(cut_off: dt.date | int | None, program: Program) -> No
     hint = "Give data.cut_off, the day up to which the data are complete."
     faults.add("agreement.too_early_before", f"{early}, and {found}", "something to compare it with", hint)
     faults.stop_if_any()
+
+
+def looks_can_be_matched(study: Study) -> None:
+    """Refuse planned looks that the data cannot be held against: dates that are missing or all too early, wrong sizes."""
+    looks, faults = study.program.looks, Faults(source_name(study.program))
+    if looks is None or not looks.at:
+        return
+    units, design = len(study.lead_comparison.frame), study.program.design
+    planned = looks.planned
+    if planned is not None and units > MOST_OVER_PLAN * planned:
+        faults.add(
+            "looks.planned_units" if looks.by_date else "looks.at",
+            f"{planned:,} {design.units} planned at the last look, and {units:,} with a KPI in the data",
+            "a plan of about the size of the data",
+            "Looks count units with a KPI in the arms that the headline compares.",
+        )
+    if looks.by_date:
+        _dates_can_be_matched(study, faults)
+    faults.stop_if_any()
+
+
+def _dates_can_be_matched(study: Study, faults: Faults) -> None:
+    looks, columns = study.program.looks, study.program.design.columns
+    role = "measured_on" if columns.measured_on is not None else "assigned_on"
+    dates, column = study.frame[role], str(getattr(columns, role))
+    missing = int(dates.isna().sum())
+    if missing:
+        faults.add(
+            column,
+            f"no date for {missing:,} of {len(dates):,} {study.program.design.units} with a KPI",
+            "a date for each of them, because looks.at are dates",
+            "Without it nobody can tell which look had seen them.",
+        )
+    first = dates.min()
+    if looks is not None and pd.notna(first) and pd.Timestamp(looks.at[-1]) < first.normalize():
+        faults.add(
+            "looks.at",
+            f"the last planned look on {looks.at[-1]}, before the first date in {column}, {first.date()}",
+            "looks while the experiment ran",
+            "Mend the dates of looks.at, or of the extract.",
+        )

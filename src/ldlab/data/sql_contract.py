@@ -71,11 +71,11 @@ def checked_columns(table: Table, program: Program, *, nan: bool) -> Columns:
     if not table.rows:
         faults.add("data", "no rows", "at least one row for each unit")
         faults.stop_if_any()
-    _in_every_row(table, columns.unit, "unit", "a unit", faults)
-    outcome_of(_telling(table, kpi.column, *_bounds(program)), program, pd.DataFrame(), faults)
+    in_every_row(table, columns.unit, "unit", "a unit", faults)
+    outcome_of(telling(table, kpi.column, *within_bounds(program)), program, pd.DataFrame(), faults)
     arm = str(columns.assignment or columns.treatment)
     for column in dict.fromkeys((arm, columns.treatment or arm)):
-        _codes(table, column, program, faults)
+        arm_codes(table, column, program, faults)
     if columns.cluster is not None:
         _clusters_exist(table, columns.cluster, faults)
     twice = table.repeated(columns.unit)
@@ -83,10 +83,10 @@ def checked_columns(table: Table, program: Program, *, nan: bool) -> Columns:
         hint = "Aggregate with data.query, or mend the extract."
         faults.add(columns.unit, f"{twice} repeated keys", f"one row for each {columns.unit}", hint)
     for control in program.design.negative_controls:
-        if numeric(_telling(table, control.column), control.column, faults).nunique() < 2:
+        if numeric(telling(table, control.column), control.column, faults).nunique() < 2:
             faults.add(control.column, "one value in every row", "a negative control that varies")
     faults.stop_if_any()
-    covariates, sources = _covariates(table, program, faults, nan=nan)
+    covariates, sources = covariate_columns(table, program, faults, nan=nan)
     faults.stop_if_any()
     level = table.number_sql(kpi.column, nan=nan)
     counts = ", ".join(f"count({sql})" for sql in (level, *covariates.values()))
@@ -100,7 +100,7 @@ def checked_columns(table: Table, program: Program, *, nan: bool) -> Columns:
     return found
 
 
-def _bounds(program: Program) -> tuple[float, float]:
+def within_bounds(program: Program) -> tuple[float, float]:
     """Between what the KPI must lie."""
     kpi = program.kpi
     low = [-math.inf if kpi.lowest is None else kpi.lowest]
@@ -109,7 +109,7 @@ def _bounds(program: Program) -> tuple[float, float]:
     return max(low), math.inf if kpi.highest is None else kpi.highest
 
 
-def _telling(table: Table, column: str, low: float = -math.inf, high: float = math.inf) -> pd.DataFrame:
+def telling(table: Table, column: str, low: float = -math.inf, high: float = math.inf) -> pd.DataFrame:
     """The values of a column that the contract could refuse, and the least and the largest of the others."""
     types, kind, number = pd.api.types, table.head[column].dtype, table.number_sql(column)
     if types.is_datetime64_any_dtype(kind) or types.is_timedelta64_dtype(kind):
@@ -129,21 +129,21 @@ def _telling(table: Table, column: str, low: float = -math.inf, high: float = ma
     )
 
 
-def _in_every_row(table: Table, column: str, what: str, expected: str, faults: Faults) -> None:
+def in_every_row(table: Table, column: str, what: str, expected: str, faults: Faults) -> None:
     missing = table.rows - table.number(f"count({quoted(column)})")
     if missing:
         faults.add(column, f"{missing} rows without a {what}", f"{expected} in every row")
 
 
-def _codes(table: Table, column: str, program: Program, faults: Faults) -> None:
-    _in_every_row(table, column, "value", "trained or not", faults)
+def arm_codes(table: Table, column: str, program: Program, faults: Faults) -> None:
+    in_every_row(table, column, "value", "trained or not", faults)
     rest = f"WHERE {quoted(column)} IS NOT NULL ORDER BY ALL LIMIT {MOST_CODES}"
     binary_arm(table.select(f"DISTINCT {quoted(column)}", rest), column, program, faults)
 
 
 def _clusters_exist(table: Table, column: str, faults: Faults) -> None:
     before = len(faults.found)
-    _in_every_row(table, column, "cluster", "a cluster", faults)
+    in_every_row(table, column, "cluster", "a cluster", faults)
     if len(faults.found) == before and table.number(f"min({quoted(column)}) = max({quoted(column)})"):
         hint = "Leave columns.cluster out if nothing is clustered."
         faults.add(column, "one cluster", "at least two clusters", hint)
@@ -165,7 +165,7 @@ def _groups_units(table: Table, column: str, status: str, faults: Faults) -> boo
     return False
 
 
-def _covariates(
+def covariate_columns(
     table: Table, program: Program, faults: Faults, *, nan: bool
 ) -> tuple[dict[str, str], tuple[str, ...]]:
     taken = CANONICAL | {f"negative: {control.column}" for control in program.design.negative_controls}
@@ -174,7 +174,7 @@ def _covariates(
     for column in program.design.columns.covariates:
         if pd.api.types.is_numeric_dtype(table.head[column].dtype):
             spread = {column: table.number_sql(column, nan=nan)}
-            if numeric(_telling(table, column), column, faults).nunique() < 2:
+            if numeric(telling(table, column), column, faults).nunique() < 2:
                 faults.add(column, "one value in every row", "a covariate that varies")
         else:
             spread = _indicators(table, column, faults)

@@ -143,7 +143,7 @@ def add_up(table: Table, keys: dict[str, str], columns: list[str], *, many: bool
     The same to the last bit however many threads run: a row group is added up by one thread, and these sums are added in
     order. Where row groups are not alike, or groups of rows are ``many``, one thread does it all.
     """
-    shift, k = _shift(table, columns), len(columns)
+    shift, k = shift_of(table, columns), len(columns)
     in_blocks = table.row_group is not None and not many
     blocks = {"file": "file_index", "block": f"file_row_number // {table.row_group}"} if in_blocks else {}
     inner = [f"{sql} AS {name}" for name, sql in (keys | blocks).items()]
@@ -173,7 +173,7 @@ def add_up(table: Table, keys: dict[str, str], columns: list[str], *, many: bool
     return Sums(found.loc[first, list(keys)].reset_index(drop=True), n, total, products, shift)
 
 
-def _shift(table: Table, columns: list[str]) -> Floats:
+def shift_of(table: Table, columns: list[str]) -> Floats:
     """(k,) means of the first rows; 0 where they hold no number.
 
     With m of n rows in it, no column's mean is more than sqrt(n / m) sds away, so squares lose at most a factor n / m.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ldlab.program import Fault, InputError, Program, shorten
+from ldlab.program import Fault, InputError, Program, did_you_mean, shorten
 
 
 @dataclass
@@ -77,19 +77,31 @@ def binary_arm(raw: pd.DataFrame, column: str, program: Program, faults: Faults)
     on = design.treated_values or (1 if design.treated_value is None else design.treated_value,)
     text = codes_of(values)
     trained = {code_text(value) for value in on}
-    other = values[values.notna() & ~text.isin(trained | {code_text(off)})]
+    known = trained | {code_text(off)}
+    other = values[values.notna() & ~text.isin(known)]
     if len(other):
-        hint = "Give design.treated_value and design.control_value, or choose rows with data.query."
         faults.add(
             column,
-            f"the values {examples(sorted(values.dropna().unique(), key=str), 6)}",
+            f"the values {examples(sorted(values.dropna().unique(), key=str), 6)}, of which "
+            f"{examples(sorted(other.unique(), key=str), 6)} are of no arm",
             f"only {', '.join(map(str, on))} (trained) and {off} (not)",
-            hint,
+            _how_to_mend(other, known),
         )
-    absent = [str(value) for value in on if code_text(value) not in set(text)] if len(on) > 1 else []
+    named = (*(on if len(on) > 1 else ()), *(() if design.control_value is None else (off,)))
+    absent = [str(value) for value in named if code_text(value) not in set(text)]
     if absent:
-        faults.add(column, f"no row with {', '.join(absent)}", "rows in every arm of design.treated_values")
+        where = "design.treated_values and design.control_value" if len(on) > 1 else "design.control_value"
+        faults.add(column, f"no row with {', '.join(absent)}", f"rows in every arm of {where}")
     return text.isin(trained).astype(int)
+
+
+def _how_to_mend(other: pd.Series, known: set[str]) -> str:
+    """What to do about codes of no arm; a code that is near a known one is one arm written in two ways."""
+    for code in other.unique():
+        near = did_you_mean(code_text(code), known)
+        if near.startswith("Did you mean"):
+            return f"{near} Write each arm in one way, with data.query."
+    return "Give design.treated_value (or treated_values) and design.control_value, or choose rows with data.query."
 
 
 def codes_of(values: pd.Series) -> pd.Series:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ SAYS_NOTHING = re.compile(r"\d*|values?|numbers?|counts?|totals?|results?|all", 
 NOT_PEOPLE = re.compile(r"cluster|period|draw|chain|check|parameter|program")
 TEXT_SUFFIXES = (".html", ".ipynb", ".json", ".csv", ".tsv", ".txt", ".md", ".svg")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+_RUN = re.compile(r"[a-z0-9]+")
 _WHOLE = re.compile(r"(\d{1,3}(?:,\d{3})+|\d+)(\.0)?")
 _BEFORE_PATH = r"(?<![\w.~-])"
 _ANY_HOME = _BEFORE_PATH + r"(?:/home|/Users|[A-Za-z]:[\\/]+Users)[\\/]+[\w.-]"
@@ -36,7 +37,7 @@ _ANY_HOME = _BEFORE_PATH + r"(?:/home|/Users|[A-Za-z]:[\\/]+Users)[\\/]+[\w.-]"
 def scan_folder(
     folder: Path,
     *,
-    ids: Iterable[str],
+    ids: Iterable[str] | Callable[[frozenset[str]], Iterable[str]],
     minimum: int,
     forbidden: Iterable[str | Path] = (),
     user: str = "",
@@ -50,7 +51,8 @@ def scan_folder(
     folder
         Scanned with all its subfolders.
     ids
-        Values of the id columns; matched as whole words, without regard to case (see :func:`searchable`).
+        Values of the id columns; matched as whole words, without regard to case (see :func:`searchable`). Or a function
+        that is given all runs of a-z and 0-9 in the files, in lower case, and returns at least the ids made of them.
     minimum
         Smallest group that may be shown: no smaller whole number may stand under a count's heading in a
         table, in a row with a count's heading whose column says nothing else, under a count's key in JSON,
@@ -67,9 +69,12 @@ def scan_folder(
     list of Leak
         Empty if the folder may be published.
     """
-    lock = _Lock(IdIndex(searchable(ids)), minimum, _path_pattern(forbidden, user), unit_column, unit)
+    paths = sorted(p for p in folder.rglob("*") if p.is_file())
+    lock = _Lock(IdIndex(frozenset()), minimum, _path_pattern(forbidden, user), unit_column, unit)
+    listed = ids(frozenset().union(*map(lock.runs_in, paths))) if callable(ids) else ids
+    lock.ids = IdIndex(searchable(listed))
     leaks: list[Leak] = []
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+    for path in paths:
         shown = path.relative_to(folder).as_posix()
         found = lock.leaks_in(path)
         leaks.extend(Leak(shown, kind, count) for kind, count in found.items() if count)
@@ -92,15 +97,23 @@ class _Lock:
         )
 
     def leaks_in(self, path: Path) -> dict[str, int]:
-        kind = path.suffix.lower()
-        if kind in IMAGE_SUFFIXES:
-            return self._leaks(Content([path.name]))
-        if kind not in TEXT_SUFFIXES:
+        if path.suffix.lower() not in (*TEXT_SUFFIXES, *IMAGE_SUFFIXES):
             return {"a file of a kind that is never published": 1}
         try:
-            return self._leaks(self._read(path, kind))
+            return self._leaks(self._content(path))
         except json.JSONDecodeError:
             return {"a file that cannot be read": 1}
+
+    def runs_in(self, path: Path) -> frozenset[str]:
+        """Runs of a-z and 0-9 in what a file says, in lower case; a file that is refused anyway has none."""
+        try:
+            return frozenset(_RUN.findall("\n".join(self._content(path).texts).lower()))
+        except json.JSONDecodeError:
+            return frozenset()
+
+    def _content(self, path: Path) -> Content:
+        kind = path.suffix.lower()
+        return self._read(path, kind) if kind in TEXT_SUFFIXES else Content([path.name])
 
     def _leaks(self, content: Content) -> dict[str, int]:
         text = "\n".join(content.texts)

@@ -14,6 +14,7 @@ from ldlab.estimate.effect import (
     COMPLIERS_ASSUME,
     Estimate,
 )
+from ldlab.estimate.kpis import GuardRailResult, KpiResult, Moved, Rail
 from ldlab.estimate.money import (
     Money,
     Sensitivity,
@@ -38,9 +39,13 @@ __all__ = [
     "Decision",
     "Estimate",
     "Grade",
+    "GuardRailResult",
+    "KpiResult",
     "Money",
+    "Moved",
     "Noun",
     "Printed",
+    "Rail",
     "Sensitivity",
     "Status",
     "Verdict",

@@ -1,6 +1,7 @@
 """YAML -> Program: what was wanted, agreed, done and measured; and Study, a program with its checked data."""
 
 from ldlab.program.cross_products import CrossProducts
+from ldlab.program.experiment_sums import Experiment, KpiSums
 from ldlab.program.faults import Fault, InputError, LdlabError, did_you_mean, shorten
 from ldlab.program.model import Objectives, Program, json_schema
 from ldlab.program.reading import (
@@ -17,8 +18,10 @@ __all__ = [
     "PERCENTAGE_POINTS",
     "PERCENT_OF_BASELINE",
     "CrossProducts",
+    "Experiment",
     "Fault",
     "InputError",
+    "KpiSums",
     "LdlabError",
     "Objectives",
     "Program",

@@ -99,6 +99,8 @@ class Program(Section):
                 f"analysis.lead to be one of the notebooks that run: {', '.join(self.notebooks)}",
                 self.analysis.lead,
             )
+        if self.analysis.lead == "plan" and self.notebooks != ("plan",):
+            raise refuse("analysis.lead to be a notebook that estimates", "plan")
         needs_payback = any(line.when == "chance of payback" for line in self.agreement.decision_rule)
         if needs_payback and (self.costs is None or self.costs.value_of_unit is None):
             raise refuse("costs with value_of_unit, because the decision rule asks for the chance of payback")
@@ -211,7 +213,9 @@ class Program(Section):
         by_design = LEAD_BY_DESIGN[self.design.kind]
         if self.analysis.lead is not None:
             return self.analysis.lead
-        return by_design if by_design in self.notebooks else self.notebooks[0]
+        if by_design in self.notebooks:
+            return by_design
+        return next((name for name in self.notebooks if name != "plan"), "plan")
 
     @property
     def estimator(self) -> str:
@@ -251,6 +255,14 @@ class Program(Section):
         """Hash of what the file says; comments and layout do not change it."""
         return self._sha256
 
+    @property
+    def compared(self) -> str:
+        """What is held against the comparison group: the program, one of its arms, or several together."""
+        if self.agreement.lead_arm is not None:
+            return f"{self.title} ({self.agreement.lead_arm})"
+        arms = len(self.design.treated_values)
+        return f"{self.title} ({arms} versions taken together)" if arms else self.title
+
     def question(self) -> str:
         """The question that the program file asks, in one sentence."""
         verb = "raise" if self.kpi.sign > 0 else "lower"
@@ -258,7 +270,7 @@ class Program(Section):
         size = (
             f"{amount.value:g}%" if amount.unit == PERCENT_OF_BASELINE else f"{amount.value:g} {amount.unit}"
         )
-        return f"Did {self.title} {verb} {self.kpi.label} among {self.design.population}, and by the agreed {size}?"
+        return f"Did {self.compared} {verb} {self.kpi.label} among {self.design.population}, and by the agreed {size}?"
 
     def _rows(self) -> list[tuple[str, str]]:
         return [

@@ -152,7 +152,7 @@ class Study(Question):
         assigned, missing = self.assigned, self.missing
         if assigned is not None:
             assigned = assigned[assigned["variant"].isin(codes)].reset_index(drop=True)
-            missing = missing_by_arm(assigned, self.covariates)
+            missing = missing_by_arm(assigned[assigned["two_arms"] == 0], self.covariates)
         return replace(
             self,
             frame=frame,

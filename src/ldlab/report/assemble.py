@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ldlab.estimate import Check, Decision, Estimate
 from ldlab.program import LdlabError, Program
 from ldlab.report import claim as claims
 from ldlab.report.brief import SIZED, Brief
 from ldlab.report.result import Result, load_result, outputs_root
+
+PLAN = "plan"
 
 
 def outputs_folder(program: Program, output_dir: str | Path) -> Path:
@@ -82,7 +86,7 @@ def make_brief(
     failed = tuple(name for name in program.notebooks if _failed(folder, name))
     leading = results[0] if results and results[0].notebook == program.lead else None
     agreement = program.agreement
-    common = {
+    common: dict[str, Any] = {
         "program": program.id,
         "title": program.title,
         "objective": {**program.objective.model_dump()},
@@ -97,7 +101,10 @@ def make_brief(
         "results": tuple(results),
         "failed": failed,
         "limits": limits(program, results),
+        "plan": _plan(program, folder),
     }
+    if set(program.notebooks) == {PLAN}:
+        return _only_planned(program, common)
     if leading is None:
         return Brief(
             **common,
@@ -136,6 +143,33 @@ def make_brief(
         cut_off=_day(leading),
         run_id=leading.run_id,
         units_of_target=_in_target_units(estimate) if sized else None,
+    )
+
+
+def _plan(program: Program, folder: Path) -> dict[str, str] | None:
+    """The answer of the notebook ``plan``, and the version of the program file that it was made from."""
+    path = folder / PLAN / "plan.json"
+    if PLAN not in program.notebooks or not path.is_file() or _failed(folder, PLAN):
+        return None
+    said = json.loads(path.read_text(encoding="utf-8"))
+    if said["inputs"]["program_sha256"] != program.sha256:
+        raise LdlabError(
+            f"{program.id}/{PLAN} was made from another version of the program file. Run it again: ldlab run {program.id}"
+        )
+    return {"sentence": said["sentence"], "program_sha256": program.sha256}
+
+
+def _only_planned(program: Program, common: dict[str, Any]) -> Brief:
+    """The page of a program that has no data yet."""
+    plan = common["plan"]
+    return Brief(
+        **common,
+        decision=Decision(decision="too early", reason="Planned, not measured yet."),
+        headline=plan["sentence"] if plan else f"{program.title} is planned; its size is not worked out yet.",
+        verdict="too early",
+        grade="E",
+        lead=None,
+        measured=False,
     )
 
 

@@ -19,9 +19,11 @@ from ldlab.report import claim as claims
 from ldlab.report.html import STYLE, Span, bar, count_of, grade_boxes, table
 from ldlab.report.result import Result, Saved
 from ldlab.report.tables import sorted_checks
+from ldlab.report.watched import guard_rails_html, secondary_html
 
 SIZED = ("A", "B", "C")
 TOLD_WHEN_PASSED = ("robust to staggering", "second method")
+PLAN_LINK = '<a href="../plan/report.html">How large and how long, and why</a>'
 TONE = {"scale": "good", "continue": "good", "stop": "bad"}
 DESIGN_IN_WORDS = {
     "randomised": "Randomised experiment",
@@ -44,6 +46,8 @@ class Brief(Saved):
 
     ``lead`` is None when no readable result exists. ``units_of_target`` holds value, low and high of the
     effect as multiples of the target (1 = met), and is None where the grade or a broken check forbids a size.
+    ``plan`` holds the answer of the notebook ``plan`` and the ``program_sha256`` that it was made from; ``measured`` is
+    False where the program is only planned, and then verdict and grade say nothing.
     """
 
     schema_version: int = 1
@@ -73,6 +77,8 @@ class Brief(Saved):
     cut_off: str = ""
     run_id: str = ""
     units_of_target: dict[str, float] | None = None
+    plan: dict[str, str] | None = None
+    measured: bool = True
 
     @property
     def default_folder(self) -> str:
@@ -89,13 +95,33 @@ class Brief(Saved):
         )
 
     def __str__(self) -> str:
-        return f"{self.decision.decision.upper()}: {self.headline}"
+        return f"{self.decision.decision.upper() if self.measured else 'PLANNED'}: {self.headline}"
 
     def __repr__(self) -> str:
         return str(self)
 
     def _repr_html_(self) -> str:
-        return STYLE + f'<div class="ldlab brief">{self._first_screen()}{self._methods()}</div>'
+        inside = self._first_screen() + self._methods() if self.measured else self._planned()
+        return STYLE + f'<div class="ldlab brief">{inside}</div>'
+
+    def _planned(self) -> str:
+        """The page of a program that is planned and not measured yet."""
+        goal = f"{self.objective['goal']} → {self.objective['key_result']}"
+        rule = f"Rule agreed on {self.agreed_on}: {self.rule}. {self.decision.reason}"
+        evidence = "".join(
+            f'<p class="note"><b>failed</b> The notebook {escape(name)} stopped with an error in this run.</p>'
+            for name in self.failed
+        )
+        rows = [
+            ("Plan", PLAN_LINK if self.plan else "None yet."),
+            ("Evidence", _row("None yet", "planned, not measured.") + evidence),
+        ]
+        listed = "".join(f"<dt>{name}</dt><dd>{content}</dd>" for name, content in rows)
+        return (
+            f'<p class="kicker">Program brief · Goal: {escape(goal)}</p><h1>{escape(self.headline)}</h1>'
+            f'<div class="decision"><b>planned</b><span>{escape(rule)}</span></div><dl>{listed}</dl>'
+            f"<footer>{escape(f'Owner: {self.owner}')}</footer>"
+        )
 
     def _first_screen(self) -> str:
         goal = f"{self.objective['goal']} → {self.objective['key_result']}"
@@ -103,6 +129,7 @@ class Brief(Saved):
         rows = [
             ("Effect", self._effect()),
             ("Target", self._target()),
+            *self._other_kpis(),
             ("Money", self._money()),
             ("Evidence", self._evidence()),
             (
@@ -166,6 +193,17 @@ class Brief(Saved):
             f"({chance_in_words(lead.p_target)}). Chance of any gain: {format_chance(lead.p_gain)}. Chance that the "
             f"change is smaller than what is worth having: {format_chance(lead.p_negligible)}.",
         )
+
+    def _other_kpis(self) -> list[tuple[str, str]]:
+        """Guard-rails and secondary KPIs of the leading notebook, where the evidence can carry a size."""
+        if not self.results or not self.shows_size:
+            return []
+        rows = []
+        if self.results[0].guard_rails:
+            rows.append(("Guard-rails", guard_rails_html(self.results[0].guard_rails)))
+        if self.results[0].secondary:
+            rows.append(("Also moved?", secondary_html(self.results[0].secondary)))
+        return rows
 
     def _money(self) -> str:
         money = self.money
@@ -266,6 +304,9 @@ class Brief(Saved):
         )
         unit = self.lead.shown_unit if self.lead else ""
         note = f'<p class="note">Effects in {escape(unit)}.</p>' if unit and self.shows_size else ""
+        if self.plan is not None:
+            leads += f" Planned beforehand: {self.plan['sentence']}"
+            table_html += f"<p>{PLAN_LINK}</p>"
         return f"<h2>How this was estimated</h2><p>{escape(leads)}</p>{table_html}{note}<h2>All checks</h2>{checks}"
 
 

@@ -6,7 +6,18 @@ import datetime as dt
 import math
 from collections.abc import Mapping, Sequence
 
-from ldlab.estimate import GRADES, Check, Claim, Decision, Estimate, Grade, Money, Verdict, format_chance
+from ldlab.estimate import (
+    GRADES,
+    Check,
+    Claim,
+    Decision,
+    Estimate,
+    Grade,
+    GuardRailResult,
+    Money,
+    Verdict,
+    format_chance,
+)
 from ldlab.program import PERCENT_OF_BASELINE, Program, Study
 from ldlab.program.sections import Agreement
 
@@ -80,7 +91,7 @@ def claim(estimate: Estimate, checks: Sequence[Check | None], study: Study) -> C
         early = study.program.agreement.too_early_before
         return Claim(
             verdict=word,
-            sentence=f"It is too early to say what {study.program.title} did: no effect on {estimate.kpi} was expected "
+            sentence=f"It is too early to say what {study.program.compared} did: no effect on {estimate.kpi} was expected "
             f"before {in_words(early)}, and the data end at {in_words(study.cut_off)}.",
         )
     say = {"D": _direction_sentence, "E": _no_cause_sentence}.get(evidence, _causal_sentence)
@@ -101,7 +112,7 @@ def _causal_sentence(word: Verdict, estimate: Estimate, study: Study) -> str:
     size = f"{estimate.format(abs(estimate.value) if estimate.scale != 'log' else estimate.value).lstrip('−')} {_unit(estimate)}"
     verb = "raised" if estimate.value > 0 else "lowered"
     target = target_in_words(study, estimate)
-    name = f"offering {program.title}" if estimate.estimand == "ITT" else program.title
+    name = f"offering {program.compared}" if estimate.estimand == "ITT" else program.compared
     effect = f"{_opening(name)} {verb} {estimate.kpi} by {size} {where}"
     if word == "target met":
         return f"{effect}. That reaches the agreed {target}."
@@ -153,11 +164,11 @@ def _no_cause_sentence(word: Verdict, estimate: Estimate, study: Study) -> str:
     if estimate.design == "before_after":
         more = "higher" if estimate.value > 0 else "lower"
         return (
-            f"{_opening(estimate.kpi)} was {more} after {program.title} than before {where}. "
+            f"{_opening(estimate.kpi)} was {more} after {program.compared} than before {where}. "
             "Nobody was compared, so the reason is unknown."
         )
     return (
-        f"These data cannot tell what {program.title} did to {estimate.kpi} {where}: "
+        f"These data cannot tell what {program.compared} did to {estimate.kpi} {where}: "
         "the comparison that was possible is not a fair one."
     )
 
@@ -198,12 +209,19 @@ def in_words(value: dt.date | int | None) -> str:
 
 
 def decide(
-    program: Program, estimate: Estimate, claim: Claim, evidence: Grade, money: Money | None
+    program: Program,
+    estimate: Estimate,
+    claim: Claim,
+    evidence: Grade,
+    money: Money | None,
+    *,
+    guard_rails: Sequence[GuardRailResult] = (),
 ) -> Decision:
     """What the rule that was agreed says of this estimate.
 
     The rule is not applied to a broken claim, nor before its time; below the agreed minimum grade it can say
-    no more than 'test further'.
+    no more than 'test further'. Where it says 'scale' or 'continue', a breached guard-rail turns that into 'fix', and
+    one that is not shown to hold into 'test further'.
     """
     agreement = program.agreement
     if claim.verdict == "not readable":
@@ -221,6 +239,10 @@ def decide(
     if GRADES.index(evidence) > GRADES.index(agreement.minimum_grade):
         because = f"Evidence is graded {evidence}; the agreement lets the rule speak from {agreement.minimum_grade} up."
         return Decision(decision="test further", reason=because)
+    return _within_guard_rails(_by_rule(agreement, chances), guard_rails)
+
+
+def _by_rule(agreement: Agreement, chances: Mapping[str, float | None]) -> Decision:
     for line in agreement.decision_rule:
         if line.when is None:
             return Decision(decision=line.decision, reason=_why_otherwise(agreement, chances))
@@ -230,6 +252,21 @@ def decide(
         if chance >= line.at_least if line.at_least is not None else chance < float(line.below or 0):
             return Decision(decision=line.decision, reason=f"The {line.when} is {format_chance(chance)}.")
     raise AssertionError("the rule's last line has no condition")
+
+
+def _within_guard_rails(said: Decision, guard_rails: Sequence[GuardRailResult]) -> Decision:
+    """The rule's decision, unless it would scale what is harmful, or not shown to be harmless."""
+    if said.decision not in ("scale", "continue"):
+        return said
+    breached = [rail.name for rail in guard_rails if rail.state == "breached"]
+    if breached:
+        why = f"The rule would say {said.decision}, but a guard-rail is breached: {', '.join(breached)}."
+        return Decision(decision="fix", reason=why)
+    unsure = [rail.name for rail in guard_rails if not rail.may_scale]
+    if unsure:
+        why = f"The rule would say {said.decision}, but harm beyond the agreed limit is not excluded: {', '.join(unsure)}."
+        return Decision(decision="test further", reason=why)
+    return said
 
 
 def _why_otherwise(agreement: Agreement, chances: Mapping[str, float | None]) -> str:

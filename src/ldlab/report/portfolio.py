@@ -31,6 +31,11 @@ class Row(Noun):
     stale: bool = False
     failed: tuple[tuple[str, str, str], ...] = ()
 
+    @property
+    def is_planned(self) -> bool:
+        """Whether the program is planned and not measured yet."""
+        return self.brief is not None and not self.brief.measured
+
 
 class Portfolio(Saved):
     """All programs, sorted by decision and then by evidence; ``portfolio.json`` and the index page."""
@@ -46,12 +51,13 @@ class Portfolio(Saved):
 
     def headline(self) -> str:
         """What the programs together show, in one sentence."""
-        briefs = [row.brief for row in self.rows if row.brief is not None]
+        briefs = self._measured()
+        planned = sum(row.is_planned for row in self.rows)
         met = sum(brief.verdict == "target met" for brief in briefs)
         moved = sum(brief.verdict == "moved, below target" and brief.shows_size for brief in briefs)
         direction = sum(brief.verdict == "moved, below target" and not brief.shows_size for brief in briefs)
         wrong = sum(brief.verdict == "wrong way" for brief in briefs)
-        rest = len(self.rows) - met - moved - direction - wrong
+        rest = len(self.rows) - planned - met - moved - direction - wrong
         parts = [
             f"{met} shown to reach the target",
             f"{moved} moved the KPI without that",
@@ -61,7 +67,12 @@ class Portfolio(Saved):
             parts.insert(2, f"{direction} with a direction at most")
         if wrong:
             parts.insert(2, f"{wrong} went the wrong way")
+        if planned:
+            parts.append(f"{planned} planned, not measured yet")
         return f"{count_of(len(self.rows), 'program')}: {', '.join(parts)}."
+
+    def _measured(self) -> list[Brief]:
+        return [row.brief for row in self.rows if row.brief is not None and row.brief.measured]
 
     def __str__(self) -> str:
         return "\n".join(
@@ -104,6 +115,9 @@ class Portfolio(Saved):
                 continue
             name = f'<a href="{escape(row.program)}/program_brief/report.html"><b>{escape(row.title)}</b></a>'
             old = " <span class='note'>(from an earlier program file)</span>" if row.stale else ""
+            if row.is_planned:
+                rows.append(["<b>planned</b>", name + old, escape(brief.headline), "", "", ""])
+                continue
             cost = "" if brief.money is None else escape(brief.money.amount(brief.money.cost))
             chance = format_chance(brief.lead.p_target) if brief.shows_size and brief.lead else "not stated"
             rows.append(
@@ -124,7 +138,7 @@ class Portfolio(Saved):
 
     def _forest(self) -> str:
         sized = [(row, row.brief) for row in self.rows if row.brief is not None and row.brief.units_of_target]
-        left_out = [row.title for row in self.rows if row not in [r for r, _ in sized]]
+        left_out = [row.title for row in self.rows if not row.is_planned and row not in [r for r, _ in sized]]
         note = (
             f'<p class="note">Without a size that can be shown: {escape(", ".join(left_out))}.</p>'
             if left_out
@@ -146,7 +160,7 @@ class Portfolio(Saved):
         return f'<div class="forest">{"".join(rows)}{forest_scale(scale)}</div>{note}'
 
     def _totals(self) -> str:
-        briefs = [row.brief for row in self.rows if row.brief is not None]
+        briefs = self._measured()
         costed = [(brief, brief.money) for brief in briefs if brief.money is not None]
         lines = []
         for currency in sorted({money.currency for _, money in costed}):
@@ -177,6 +191,8 @@ class Portfolio(Saved):
                 state = "no program"
             elif readable:
                 state = "evidence: " + ", ".join(row.title for row in readable)
+            elif all(row.is_planned for row in serving):
+                state = "planned, not measured yet: " + ", ".join(row.title for row in serving)
             else:
                 state = "no readable evidence: " + ", ".join(row.title for row in serving)
             rows.append(
@@ -225,7 +241,10 @@ def _row(program: Program, outputs: Path) -> Row:
         for name in (*program.notebooks, "program_brief")
         if (folder / f"{name}.failed").is_dir()
     ]
-    stale = brief is not None and any(r.inputs["program_sha256"] != program.sha256 for r in brief.results)
+    made_from = [] if brief is None else [result.inputs["program_sha256"] for result in brief.results]
+    if brief is not None and brief.plan is not None:
+        made_from.append(brief.plan["program_sha256"])
+    stale = any(sha256 != program.sha256 for sha256 in made_from)
     return Row(
         program=program.id,
         title=program.title,
@@ -260,4 +279,6 @@ def _load_brief(path: Path) -> Brief | None:
 def _rank(row: Row) -> tuple[int, str, str]:
     if row.brief is None:
         return len(ORDER), "Z", row.title
+    if row.is_planned:
+        return len(ORDER), "A", row.title
     return ORDER.index(row.brief.decision.decision), row.brief.grade, row.title

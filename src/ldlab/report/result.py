@@ -15,14 +15,26 @@ from typing import Any, Protocol
 
 from pydantic import ValidationError
 
-from ldlab.estimate import VERDICT_MEANS, Check, Claim, Decision, Estimate, Grade, Money, Noun, rows_to_html
+from ldlab.estimate import (
+    VERDICT_MEANS,
+    Check,
+    Claim,
+    Decision,
+    Estimate,
+    Grade,
+    GuardRailResult,
+    KpiResult,
+    Money,
+    Noun,
+    rows_to_html,
+)
 from ldlab.program import LdlabError, Program, Study
 from ldlab.program.reading import iso, to_json
 from ldlab.report import claim as claims
 
 SCHEMA_VERSION = 1
 DRAWS_FILE = "draws.json"
-PACKAGES = ("ldlab", "pandas", "numpy", "pymc", "nutpie", "arviz", "linearmodels", "statsmodels", "duckdb")
+PACKAGES = ("ldlab", "pandas", "numpy", "pymc", "nutpie", "arviz", "linearmodels", "statsmodels", "tea-tasting", "duckdb")
 
 
 class Picture(Protocol):
@@ -30,6 +42,20 @@ class Picture(Protocol):
 
     def save(self, folder: Path) -> Path:
         """Write the PNG and return its path."""
+        ...
+
+
+class OtherKpis(Protocol):
+    """What was found of the KPIs beside the primary one."""
+
+    @property
+    def secondary(self) -> Sequence[KpiResult]:
+        """Of each secondary KPI."""
+        ...
+
+    @property
+    def guard_rails(self) -> Sequence[GuardRailResult]:
+        """Of each guard-rail, in each arm."""
         ...
 
 
@@ -62,6 +88,8 @@ class Result(Saved):
     grade: Grade
     decision: Decision
     money: Money | None = None
+    secondary: tuple[KpiResult, ...] = ()
+    guard_rails: tuple[GuardRailResult, ...] = ()
     deviations: tuple[str, ...] = ()
     limits: tuple[str, ...] = ()
     sample: dict[str, int | str | None]
@@ -113,6 +141,7 @@ def conclude(
     checks: Sequence[Check | None],
     *,
     money: Money | None = None,
+    kpis: OtherKpis | None = None,
     limits: Sequence[str] = (),
 ) -> Result:
     """Draw the conclusion: the first estimate leads, the checks limit what it may claim.
@@ -129,6 +158,8 @@ def conclude(
         All checks, also those that were not run; None where one does not apply to the design.
     money
         Costs and net benefit of the lead, where the program file gives costs.
+    kpis
+        What happened to the secondary KPIs and guard-rails, where the program file names any.
     limits
         What this analysis cannot tell, one short sentence each.
     """
@@ -139,6 +170,8 @@ def conclude(
     lead = answers[0]
     evidence = claims.grade(lead.design, applying)
     said = claims.claim(lead, applying, study)
+    secondary = _shown(kpis.secondary, minimum) if kpis is not None else ()
+    rails = _shown(kpis.guard_rails, minimum) if kpis is not None else ()
     inputs = {"program_sha256": program.sha256, "data_sha256": study.data_sha256}
     return Result(
         program=program.id,
@@ -158,8 +191,10 @@ def conclude(
         checks=tuple(applying),
         claim=said,
         grade=evidence,
-        decision=claims.decide(program, lead, said, evidence, money),
+        decision=claims.decide(program, lead, said, evidence, money, guard_rails=rails),
         money=money,
+        secondary=secondary,
+        guard_rails=rails,
         deviations=claims.deviations(study),
         limits=tuple(limits),
         sample={
@@ -187,6 +222,14 @@ def _without_small_counts(estimate: Estimate, minimum: int) -> Estimate:
     if attended is not None and offered is not None and 0 < offered - attended < minimum:
         counts["attended"] = None  # those who stayed away could be had by subtraction
     return estimate.model_copy(update={"n": counts})
+
+
+def _shown[Found: (KpiResult, GuardRailResult)](results: Sequence[Found], minimum: int) -> tuple[Found, ...]:
+    """The results with counts of small groups set to None."""
+    return tuple(
+        one.model_copy(update={"estimate": one.estimate and _without_small_counts(one.estimate, minimum)})
+        for one in results
+    )
 
 
 def _versions() -> dict[str, str]:
