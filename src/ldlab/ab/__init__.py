@@ -37,7 +37,10 @@ from ldlab.ab.permutation import Permutation, beside, permutation
 from ldlab.ab.plan_kept import PlanKept, plan_kept
 from ldlab.ab.planning import plan
 from ldlab.ab.ratio import Rates, rate_estimates, rates, ratio_difference
+from ldlab.ab.schools import Schools, both_schools
 from ldlab.ab.score import SCORE, score_interval
+from ldlab.ab.segment_effects import SegmentEffect, Segments
+from ldlab.ab.segments import exploratory_segments, segments
 from ldlab.ab.sequential import (
     agreed,
     agreed_estimates,
@@ -77,6 +80,9 @@ __all__ = [
     "Permutation",
     "PlanKept",
     "Rates",
+    "Schools",
+    "SegmentEffect",
+    "Segments",
     "Tails",
     "TwoParts",
     "Winsorised",
@@ -91,6 +97,7 @@ __all__ = [
     "at_scale",
     "beside",
     "blocks",
+    "both_schools",
     "boundaries",
     "chance_of_crossing",
     "clusters",
@@ -102,6 +109,7 @@ __all__ = [
     "dose_response",
     "error_spent",
     "estimates",
+    "exploratory_segments",
     "false_alarms",
     "kpis",
     "lee_bounds",
@@ -122,6 +130,7 @@ __all__ = [
     "raw_estimate",
     "regression_adjusted",
     "score_interval",
+    "segments",
     "tails",
     "tea_tasting_table",
     "two_parts",

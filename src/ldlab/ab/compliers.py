@@ -221,10 +221,12 @@ def _too_small(study: Study, rows: pd.DataFrame) -> str:
 
 
 def plain_design(rows: pd.DataFrame) -> pd.DataFrame:
+    """Constant and arm."""
     return pd.DataFrame({CONSTANT: 1.0, "arm": rows["arm"].astype(float)})
 
 
 def se_kind_of(study: Study) -> str:
+    """Which standard errors a study gets here."""
     return f"cluster by {study.program.design.columns.cluster}" if "cluster" in study.frame else "HC1"
 
 

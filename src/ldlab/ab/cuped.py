@@ -131,6 +131,7 @@ def _unknown(study: Study) -> str:
 
 
 def cuped_in_words(study: Study, reduction: float, unknown: str) -> str:
+    """What the KPI before was worth, in one sentence."""
     label, units = study.program.kpi.label, study.program.design.units
     known = f" {unknown[0].upper()}{unknown[1:]} have none and stay in." if unknown else ""
     if reduction < 0:

@@ -204,12 +204,14 @@ def _with(result: KpiResult, p_adjusted: float, rate: float) -> KpiResult:
 
 
 def verdict_of(estimate: Estimate, *, shown: bool) -> Moved:
+    """Whether a KPI moved, and which way."""
     if not shown:
         return "not shown"
     return "moved" if estimate.value * estimate.sign > 0 else "moved the wrong way"
 
 
 def moved_in_words(estimate: Estimate, verdict: Moved) -> str:
+    """The verdict with its size, in one sentence."""
     size = f"{estimate.format(estimate.value, sign=True)} {estimate.shown_unit}, {estimate.interval_text()}"
     words = {
         "moved": "It moved as wanted",
@@ -250,6 +252,7 @@ def _rail(study: Study, arm: str) -> GuardRailResult:
 
 
 def rail_in_words(estimate: Estimate, limit: float, state: Rail, *, harmed: bool) -> str:
+    """The state of a guard-rail with its size, in one sentence."""
     size = f"{estimate.format(estimate.value, sign=True)} {estimate.shown_unit}, {estimate.interval_text()}"
     bound = f"the agreed limit of {_limit_text(estimate, limit)}"
     if state == "breached":

@@ -239,6 +239,7 @@ def _t(df: float | None, level: float) -> float:
 
 
 def no_percentage(both: EffectAndBase, base_se: float, estimate: Estimate) -> str:
+    """Why there is no percentage; empty where there is one."""
     mean = f"the comparison mean, {both.base:.3g} {estimate.unit},"
     if not abs(both.base) > max(SMALLEST_RATIO * base_se, 1e-12):
         return f"{mean} is within {SMALLEST_RATIO} standard errors ({base_se:.3g} each) of zero"

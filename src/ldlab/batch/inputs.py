@@ -38,6 +38,7 @@ class Known:
     value_type: str
     design: str = ""
     covariates: int = 0
+    other_value_types: tuple[str, ...] = ()
 
 
 def sha256_of(*parts: str | bytes) -> str:
@@ -237,7 +238,8 @@ def known_programs(root: Path, cache: Path) -> list[Known]:
 
 
 def _known(entry: dict[str, Any]) -> Known:
-    return Known(**{**entry, "notebooks": tuple(entry["notebooks"])})
+    listed = ("notebooks", "other_value_types")
+    return Known(**{**entry, **{name: tuple(entry[name]) for name in listed}})
 
 
 def _kept(cache: Path, version: str) -> dict[str, dict[str, Any]]:
@@ -268,7 +270,8 @@ def _parsed(root: Path) -> list[Known]:
             p.data.source,
             p.kpi.value_type,
             p.design.kind,
-            len(p.design.columns.covariates),
+            len(p.design.columns.covariates) + 2 * (p.kpi.before_column is not None),
+            tuple(sorted({kpi.value_type for kpi in (*p.secondary_kpis, *p.guard_rails)})),
         )
         for p in load_programs(root=root)
     ]

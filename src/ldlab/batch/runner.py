@@ -196,7 +196,9 @@ def _families(jobs: Iterable[Job], known: Iterable[Known]) -> list[str]:
     of_models = {job.program for job in jobs if uses_models(job)}
     if len(of_models) < WORTH_COMPILING:
         return []
-    return sorted({_family(program) for program in known if program.id in of_models})
+    asked = [program for program in known if program.id in of_models]
+    others = {FAMILIES.get(kind, "gaussian") for program in asked for kind in program.other_value_types}
+    return sorted(others | {_family(program) for program in asked})
 
 
 def _family(program: Known) -> str:

@@ -3,6 +3,8 @@
 from ldlab.bayes.checks import convergence_checks, posterior_predictive_checks, predictive
 from ldlab.bayes.compiled import Sampling
 from ldlab.bayes.compliers import ComplierPosterior, complier_check, complier_effect, complier_estimate
+from ldlab.bayes.exact import ExactBeta, exact_beta
+from ldlab.bayes.kpis import KpiPosterior, KpiPosteriors, kpis
 from ldlab.bayes.other_priors import ExpectedLoss, expected_loss, prior_check, under_other_priors
 from ldlab.bayes.panel import PanelPosterior
 from ldlab.bayes.panel_events import EventEffects, event_effects
@@ -24,7 +26,10 @@ from ldlab.bayes.variants import Variants, variants
 __all__ = [
     "ComplierPosterior",
     "EventEffects",
+    "ExactBeta",
     "ExpectedLoss",
+    "KpiPosterior",
+    "KpiPosteriors",
     "PanelPosterior",
     "PooledSites",
     "Posterior",
@@ -38,8 +43,10 @@ __all__ = [
     "convergence_checks",
     "estimate",
     "event_effects",
+    "exact_beta",
     "expected_loss",
     "fit",
+    "kpis",
     "model",
     "pooled_sites",
     "posterior_predictive_checks",

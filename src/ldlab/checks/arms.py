@@ -147,12 +147,14 @@ def _not_in_frame(study: Study) -> list[float]:
 
 
 def ratio_p(counts: np.ndarray, shares: np.ndarray, seed: int) -> float:
+    """p value of these counts under these shares: chi-square, or exact where counts are small."""
     if len(counts) == 2 and (shares * counts.sum()).min() < FEWEST_EXPECTED:
         return float(stats.binomtest(int(counts[1]), int(counts.sum()), float(shares[1])).pvalue)
     return cells_p(counts[None, :], shares, seed)
 
 
 def ratio_power(shares: np.ndarray, total: int) -> str:
+    """What a sample-ratio test could have seen."""
     if len(shares) > 2:
         spread = (shares * (1 - shares)).max() / total
         points = 100 * math.sqrt(chi2_noncentrality(len(shares) - 1, SAMPLE_RATIO_P) * spread)

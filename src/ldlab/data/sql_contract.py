@@ -130,12 +130,14 @@ def telling(table: Table, column: str, low: float = -math.inf, high: float = mat
 
 
 def in_every_row(table: Table, column: str, what: str, expected: str, faults: Faults) -> None:
+    """Note a fault if the column is empty somewhere."""
     missing = table.rows - table.number(f"count({quoted(column)})")
     if missing:
         faults.add(column, f"{missing} rows without a {what}", f"{expected} in every row")
 
 
 def arm_codes(table: Table, column: str, program: Program, faults: Faults) -> None:
+    """Note every code that belongs to no arm."""
     in_every_row(table, column, "value", "trained or not", faults)
     rest = f"WHERE {quoted(column)} IS NOT NULL ORDER BY ALL LIMIT {MOST_CODES}"
     binary_arm(table.select(f"DISTINCT {quoted(column)}", rest), column, program, faults)
@@ -168,6 +170,7 @@ def _groups_units(table: Table, column: str, status: str, faults: Faults) -> boo
 def covariate_columns(
     table: Table, program: Program, faults: Faults, *, nan: bool
 ) -> tuple[dict[str, str], tuple[str, ...]]:
+    """SQL of the covariate columns by name, and the columns they come from."""
     taken = CANONICAL | {f"negative: {control.column}" for control in program.design.negative_controls}
     found: dict[str, str] = {}
     sources: list[str] = []

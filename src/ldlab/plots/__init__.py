@@ -3,6 +3,7 @@
 from ldlab.plots.arms_effects import arms_effects
 from ldlab.plots.cohorts import cohort_effects
 from ldlab.plots.effects import event_study, interval, segments
+from ldlab.plots.exploratory import exploratory, for_whom
 from ldlab.plots.figure import Figure
 from ldlab.plots.honest import honest_bounds
 from ldlab.plots.kpis import kpis
@@ -26,6 +27,8 @@ __all__ = [
     "comparison_weights",
     "diagnostics",
     "event_study",
+    "exploratory",
+    "for_whom",
     "honest_bounds",
     "interval",
     "kpis",

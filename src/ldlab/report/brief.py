@@ -33,7 +33,7 @@ DESIGN_IN_WORDS = {
     "before_after": "Before and after, without a comparison",
 }
 WHY_LEAD = {
-    "randomised": "chance made the groups, so the plain difference needs no model",
+    "randomised": "chance made the groups, so the difference between them is the effect",
     "staggered": "it compares each unit with itself and with those not trained at the time",
     "two_group_before_after": "it compares each unit with itself and with those not trained",
     "observational": "without assignment by chance, the comparison has to be adjusted",

@@ -34,7 +34,18 @@ from ldlab.report import claim as claims
 
 SCHEMA_VERSION = 1
 DRAWS_FILE = "draws.json"
-PACKAGES = ("ldlab", "pandas", "numpy", "pymc", "nutpie", "arviz", "linearmodels", "statsmodels", "tea-tasting", "duckdb")
+PACKAGES = (
+    "ldlab",
+    "pandas",
+    "numpy",
+    "pymc",
+    "nutpie",
+    "arviz",
+    "linearmodels",
+    "statsmodels",
+    "tea-tasting",
+    "duckdb",
+)
 
 
 class Picture(Protocol):

@@ -13,7 +13,7 @@ MONDAY, WEEKS, WAIT = (
     12,
     28,
 )  # assignment starts; for weeks; days until the KPI is read
-AGENTS, TEAM = 1_920, 12
+AGENTS, TEAM = 2_160, 12
 EFFECTS = {  # of an arm on the expected KPI: points, repeat calls per hour, share, points, minutes
     "weekly tip": {"quality": 0.4, "repeats": 0.0, "certified": 0.02, "satisfaction": 0.0, "minutes": 0.0},
     "manager prompt": {
@@ -29,7 +29,7 @@ EFFECTS = {  # of an arm on the expected KPI: points, repeat calls per hour, sha
 def nudges(seed: int = 20260302) -> World:
     """Draw a company's experiment with reminders after a course on customer calls.
 
-    1,920 agents in teams of 12 at 4 sites come to the course over 12 weeks. Within each week and site lots are drawn:
+    2,160 agents in teams of 12 at 4 sites come to the course over 12 weeks. Within each week and site lots are drawn:
     a third get no reminder, a third a weekly tip, a third a prompt by their manager. Four weeks later their calls are
     scored. About 4 in 100 leave before that, in every arm alike.
 
