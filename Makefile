@@ -36,6 +36,7 @@ bench: setup ## time what should stay quick; figures go to outputs/bench*.json
 	@$(BIN)/python -m tests.bench $(ARGS)
 	@$(if $(ARGS),,$(BIN)/python -m tests.bench_batch)
 	@$(if $(ARGS),,$(BIN)/python -m tests.bench_did --growth)
+	@$(if $(ARGS),,$(BIN)/python -m tests.bench_ab)
 
 calibrate: setup ## hold every Bayesian model against worlds from its own prior (goes on where it stopped)
 	@$(BIN)/python -m tests.calibrate $(ARGS)

@@ -187,11 +187,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Coverage of A/B intervals.")
     parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--out", type=Path, default=TABLE)
+    parser.add_argument("--only", default="", help="part of a case's name; rows of the others are kept")
     options = parser.parse_args()
+    from tests.worlds_ab import WORLDS
+
+    cases = [*CASES, *(Case(*world) for world in WORLDS)]
+    kept: dict[str, dict[str, object]] = {}
+    if options.only and options.out.is_file():
+        with options.out.open(encoding="utf-8") as stream:
+            kept = {row["estimator"]: dict(row) for row in csv.DictReader(stream)}
     rows = []
-    for place, case in enumerate(CASES, start=1):
+    for place, case in enumerate(cases, start=1):
+        if options.only not in case.name and case.name in kept:
+            rows.append(kept[case.name])
+            continue
         rows.append(row_of(case, options.runs))
-        print(place, "of", len(CASES), *rows[-1].values(), sep="\t", file=sys.stderr, flush=True)
+        print(place, "of", len(cases), *rows[-1].values(), sep="\t", file=sys.stderr, flush=True)
         with options.out.open("w", newline="", encoding="utf-8") as stream:
             writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
             writer.writeheader()

@@ -307,3 +307,22 @@ def test_a_broken_result_shows_no_answer() -> None:
     assert "4.2" not in text and reason in text and "checks" in text
     assert withheld({"claim": claim | {"verdict": "unclear"}}) == withheld({}) == ""
     assert "4.2" in soup(html("<p>effect 4.2</p>", "answer")).get_text()
+
+
+def test_what_does_not_apply_leaves_no_empty_section() -> None:
+    nothing = new_code_cell("rates", metadata={"tags": ["answer", "optional"]})
+    prose, heading = (
+        new_markdown_cell("A rate can count hours."),
+        new_markdown_cell("## Several arms\n\nEach."),
+    )
+    page = soup(
+        prose, nothing, heading, nothing, new_markdown_cell("Next."), html("<p>checks</p>")
+    ).get_text()
+    assert "A rate" not in page and "Next." in page
+    assert "Several arms" in page  # the section goes on with what is next
+    page = soup(heading, nothing, new_markdown_cell("## Money"), html("<p>checks</p>")).get_text()
+    assert "Several arms" not in page and "Money" in page
+    shown = shows({"text/html": "<p>by hour</p>"}, ("answer", "optional"))
+    assert "A rate" in soup(prose, shown).get_text()
+    plain = soup(prose, new_code_cell("rates")).get_text()
+    assert "A rate" in plain  # only what is tagged so

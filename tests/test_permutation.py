@@ -101,7 +101,7 @@ def test_permutation_of_clusters_agrees_with_cr2_and_strata_with_neyman():
         found, lead = permutation(study), ab.estimates(study)[0]
         assert found.low == pytest.approx(lead.low, abs=0.25 * lead.se)
         assert found.high == pytest.approx(lead.high, abs=0.25 * lead.se)
-        assert "It agrees with the estimate" in beside(found, lead)
+        assert "It agrees with the estimate" in beside(found, lead).sentence
 
 
 def test_permutation_holds_its_size_and_its_coverage_with_few_clusters_and_wild_outcomes():
@@ -155,6 +155,6 @@ def test_permutation_says_why_it_is_not_run():
     frame = pd.DataFrame({"arm": [1] * 8 + [0] * 30, "outcome": np.arange(38.0)})
     found = permutation(make_study(frame, covariates=(), minimum=10))
     assert found.p_value is None and "fewer than 10 agents" in found.reason
-    assert "Not run" in beside(found, ab.estimates(make_study(frame, covariates=()))[0])
+    assert "Not run" in beside(found, ab.estimates(make_study(frame, covariates=()))[0]).sentence
     huge = pd.DataFrame({"arm": np.arange(100_002) % 2, "outcome": np.arange(100_002.0) % 7})
     assert "dealing anew takes long" in permutation(make_study(huge, covariates=())).sentence

@@ -113,8 +113,12 @@ def permutation(study: Study, *, adjusted: bool | None = None) -> Permutation:
     )
 
 
-def beside(found: Permutation, estimate: Estimate) -> str:
-    """Whether the permutation and the leading estimate agree about zero, and if not, why they can differ."""
+def beside(found: Permutation, estimate: Estimate) -> Permutation:
+    """The same, whose sentence says whether it and the leading estimate agree about zero, and if not, why."""
+    return found.model_copy(update={"sentence": _agreement(found, estimate)})
+
+
+def _agreement(found: Permutation, estimate: Estimate) -> str:
     if found.low is None or found.high is None or not estimate.has_interval:
         return found.sentence
     theirs, ours = (

@@ -294,16 +294,20 @@ def _hints(program: Program, expected: Expected, needed: float, units: int) -> I
             else f"the control √{len(arms)} times as large as each arm ({best_control:.0%}; Dunnett 1955)"
         )
         yield f"With {how} about {_up(best):,} {program.design.units} would do."
+    lead = program.agreement.lead_arm
+    shares = planned_shares(program)
+    compared = 1.0 if lead is None else shares[str(lead)] + list(shares.values())[-1]
+    with_kpi = units * scenario.kept * compared
     looks = program.looks
     if looks is not None and looks.method == "always_valid" and looks.planned is None:
         yield (
-            f"Set looks.planned_units to {math.floor(units * scenario.kept):,}: the always-valid interval is "
+            f"Set looks.planned_units to {math.floor(with_kpi):,}: the always-valid interval is "
             "narrowest at the number that it is told."
         )
-    if looks is not None and looks.planned is not None and looks.planned < math.floor(units * scenario.kept):
+    if looks is not None and looks.planned is not None and looks.planned < math.floor(with_kpi):
         yield (
-            f"The agreed looks end at {looks.planned:,} {program.design.units} with a KPI; the plan needs "
-            f"{math.ceil(units * scenario.kept):,}."
+            f"The agreed looks end at {looks.planned:,} {program.design.units} with a KPI in the arms that the headline "
+            f"compares; the plan needs {math.ceil(with_kpi):,}."
         )
     clusters = units / scenario.cluster_size if scenario.cluster_size else math.inf
     if clusters * min(scenario.share, scenario.control_share) < 10:

@@ -63,7 +63,8 @@ def render(
     Parameters
     ----------
     notebook
-        The executed notebook; cells tagged ``remove-cell`` are left out. The output of a cell tagged ``brief``
+        The executed notebook; cells tagged ``remove-cell`` are left out, and those tagged ``optional`` that show nothing,
+        with the prose before them. The output of a cell tagged ``brief``
         opens the page and keeps its own layout; if it holds an H1, that replaces the notebook's.
     title
         The page's title; default: the text of its H1.
@@ -88,6 +89,7 @@ def render(
         If a figure has no alternative text, the page has no H1 or two, a heading level is skipped, or something
         would be fetched from elsewhere.
     """
+    notebook = _without_what_does_not_apply(notebook)
     notebook = _with_alternative_text(_without_answers(notebook, withheld) if withheld else notebook)
     settings = {"title": title or "", "extra_css": extra_css, "nav": list(nav), "kind": kind}
     html, _ = _exporter().from_notebook_node(notebook, resources={"ldlab": settings})
@@ -131,6 +133,24 @@ def withheld(result: Mapping[str, Any]) -> str:
     """Why a page shows no answer, from an ``estimate.json``: a check broke the result; empty where none did."""
     said = result.get("claim") or {}
     return f"Not shown. {said.get('sentence', '')}" if said.get("verdict") == "not readable" else ""
+
+
+def _without_what_does_not_apply(notebook: NotebookNode) -> NotebookNode:
+    """A copy without the cells tagged ``optional`` that show nothing, and without the prose that leads up to them.
+
+    Prose with a heading stays if its section goes on.
+    """
+    cells: list[NotebookNode] = list(notebook.cells)
+    kept: list[NotebookNode] = []
+    for place, cell in enumerate(cells):
+        if "optional" in cell.metadata.get("tags", []) and not cell.get("outputs"):
+            after = cells[place + 1] if place + 1 < len(cells) else None
+            ends = after is None or (after.cell_type == "markdown" and after.source.startswith("#"))
+            if kept and kept[-1].cell_type == "markdown" and (ends or not kept[-1].source.startswith("#")):
+                kept.pop()
+            continue
+        kept.append(cell)
+    return NotebookNode(notebook | {"cells": kept})
 
 
 def _without_answers(notebook: NotebookNode, why: str) -> NotebookNode:

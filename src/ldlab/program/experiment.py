@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, Strict, model_validator
+from pydantic import Field, Strict, field_validator, model_validator
 
 from ldlab.program.sections import (
     Amount,
@@ -90,6 +90,15 @@ class Looks(Section):
         description="How a group-sequential test spends its error rate (Lan and DeMets 1983).",
     )
 
+    @field_validator("at", mode="before")
+    @classmethod
+    def _counts_from_one(cls, at: object) -> object:
+        """Pydantic reads the numbers that are no counts as seconds since 1970, and so as dates."""
+        for look in at if isinstance(at, list | tuple) else ():
+            if isinstance(look, float) or (type(look) is int and look < 1):
+                raise refuse("numbers of units from 1 up, or dates", look)
+        return at
+
     @model_validator(mode="after")
     def _looks_fit_the_method(self) -> Self:
         if len({type(look) for look in self.at}) > 1:
@@ -97,9 +106,9 @@ class Looks(Section):
         if any(a >= b for a, b in zip(self.at, self.at[1:], strict=False)):  # type: ignore[operator]
             raise refuse("looks in rising order", ", ".join(map(str, self.at)), at=("at",))
         if self.method == "group_sequential" and len(self.at) < 2:
-            raise refuse("two or more planned looks", f"{len(self.at)}", at=("at",))
+            raise refuse("two or more planned looks", f"{len(self.at)} planned", at=("at",))
         if self.method == "fixed" and len(self.at) > 1:
-            raise refuse("at most one look, the end, with method fixed", f"{len(self.at)}", at=("at",))
+            raise refuse("at most one look, the end, with method fixed", f"{len(self.at)} planned", at=("at",))
         by_date = bool(self.at) and isinstance(self.at[0], dt.date)
         if self.method == "group_sequential" and by_date and self.planned_units is None:
             raise refuse("planned_units, because the looks are dates", at=("planned_units",))

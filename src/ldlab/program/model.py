@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import Field, PrivateAttr, field_validator, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from ldlab.program.costs import Costs
 from ldlab.program.design import (
@@ -140,7 +140,7 @@ class Program(Section):
             raise refuse("a column without another role", self.kpi.before_column, at=("kpi", "before_column"))
         for section in ("secondary_kpis", "guard_rails"):
             for place, kpi in enumerate(getattr(self, section)):
-                at = (section, str(place))
+                at = (section, place)
                 if kpi.label in seen_labels:
                     raise refuse("a label of its own for each KPI", kpi.label, at=(*at, "label"))
                 if kpi.column in seen_columns or kpi.column in taken:
@@ -151,7 +151,42 @@ class Program(Section):
                     )
                 seen_labels.add(kpi.label)
                 seen_columns.add(kpi.column)
-                self.about(kpi)
+                self._can_be_primary(kpi, at)
+        self._groups_are_no_outcomes(seen_columns)
+
+    def _can_be_primary(self, kpi: SecondaryKpi | GuardRail, at: tuple[str | int, ...]) -> None:
+        """Refuse another KPI for what a primary one would be refused for, at its own place in the file."""
+        try:
+            self.about(kpi)
+        except ValidationError as error:
+            fault = error.errors()[0]
+            said = fault.get("ctx", {})
+            place = list(said.get("at", fault["loc"]))
+            if place and place[0] in ("target", "smallest_effect_worth_having"):
+                place[0] = "largest_acceptable_harm" if isinstance(kpi, GuardRail) else "smallest_effect_worth_having"
+            raise refuse(said.get("expected", fault["msg"]), said.get("found"), at=(*at, *place)) from None
+
+    def _groups_are_no_outcomes(self, kpis: set[str]) -> None:
+        """Outside panels nothing that describes a unit is also its id, its arm or a KPI."""
+        columns = self.design.columns
+        if self.is_panel:
+            return
+        named = {name: getattr(columns, name) for name in ("unit", "treatment", "assignment")}
+        taken = {column: f"design.columns.{role}" for role, column in named.items() if column is not None}
+        taken |= dict.fromkeys(kpis, "a KPI")
+        described: list[tuple[str, str | None]] = [
+            (role, getattr(columns, role))
+            for role in ("cluster", "team", "stratum", "segment", "dose", "assigned_on", "exposed_on", "measured_on")
+        ]
+        for role, column in described:
+            if column in taken:
+                at = ("design", "columns", role)
+                raise refuse(f"a column that is not also {taken[column]}, or no {role}", column, at=at)
+        for place, column in enumerate(columns.exploratory_segments):
+            others = (columns.segment, *columns.exploratory_segments[:place])
+            if column in taken or column in others:
+                at = ("design", "columns", "exploratory_segments", place)
+                raise refuse("a column without another role", column, at=at)
 
     @model_validator(mode="after")
     def _experiment_fits_the_design(self) -> Self:

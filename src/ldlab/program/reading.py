@@ -8,6 +8,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,13 +94,8 @@ def _fault(error: Any, model: type[BaseModel], document: Document, file: str) ->
         return Fault(file, line, field, "nothing", told.rstrip(".") or f"{where[-1]}: (it is required)")
     if error["type"] == "ldlab":
         found = error["ctx"].get("found")
-        return Fault(
-            file,
-            line,
-            field,
-            shorten(found) if found is not None else "something else",
-            error["ctx"]["expected"],
-        )
+        told = shorten(found) if found is not None else _written(document, where)
+        return Fault(file, line, field, told, error["ctx"]["expected"])
     if field in ("kpi", "kpi.column") and isinstance(error["input"], list):
         advice = "A program file has one KPI, the one agreed; write one more file for each other KPI."
         return Fault(file, line, field, f"a list of {len(error['input'])}", "one KPI", advice)
@@ -107,26 +103,51 @@ def _fault(error: Any, model: type[BaseModel], document: Document, file: str) ->
     if error["type"] == "literal_error":
         options = re.findall(r"'([^']*)'", error["ctx"]["expected"])
         hint = did_you_mean(str(error["input"]), options)
-    expected = error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    expected = re.sub("^(Input should be|Value error,|String should have) ", "", error["msg"])
     if error["type"].startswith("date"):
         expected, hint = "a date as YYYY-MM-DD", ""
     if error["type"] in ("greater_than", "greater_than_equal") and field.endswith("minimum_group_size"):
         hint = "Smaller groups can identify people."
-    found = shorten(error["input"]) if not isinstance(error["input"], dict | list) else "a section or list"
+    given = error["input"]
+    found = (
+        "a section" if isinstance(given, dict) else f"a list of {len(given)}" if isinstance(given, list) else shorten(given)
+    )
     return Fault(file, line, field, found, expected, hint)
 
 
 def _is_union_arm(part: str | int) -> bool:
     """Pydantic puts the arm of a union ('date', 'int', 'function-after...') into the location."""
-    return isinstance(part, str) and (part in ("date", "int", "str", "bool", "float") or "[" in part)
+    names = ("date", "int", "str", "bool", "float", "constrained-int", "constrained-str")
+    return isinstance(part, str) and (part in names or "[" in part)
+
+
+def _written(document: Document, where: Where) -> str:
+    """What stands at a place of the file, for a message."""
+    value: Any = document.value
+    for part in where:
+        inside = isinstance(value, dict) or (isinstance(value, list) and isinstance(part, int))
+        value = (dict(enumerate(value)) if isinstance(value, list) else value).get(part) if inside else None
+    if value is None:
+        return "nothing"
+    return "something else" if isinstance(value, dict) else shorten(_listed(value))
+
+
+def _listed(value: Any) -> Any:
+    return ", ".join(map(str, value)) if isinstance(value, list) else value
 
 
 def _faults(error: ValidationError, model: type[BaseModel], document: Document, file: str) -> list[Fault]:
-    faults = [_fault(entry, model, document, file) for entry in error.errors()]
-    seen: dict[tuple[int | None, str], Fault] = {}
-    for fault in faults:
-        seen.setdefault((fault.line, fault.field), fault)
-    return sorted(seen.values(), key=lambda fault: fault.line or 0)
+    """One fault for each place; the arms of a union are alternatives."""
+    seen: dict[tuple[int | None, str], list[Fault]] = {}
+    for entry in error.errors():
+        fault = _fault(entry, model, document, file)
+        seen.setdefault((fault.line, fault.field), []).append(fault)
+    faults = [replace(same[0], expected=_alternatives(same)) for same in seen.values()]
+    return sorted(faults, key=lambda fault: fault.line or 0)
+
+
+def _alternatives(faults: Sequence[Fault]) -> str:
+    return " or ".join(dict.fromkeys(fault.expected for fault in faults))
 
 
 def _shown(path: Path, root: Path) -> str:

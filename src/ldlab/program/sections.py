@@ -26,7 +26,7 @@ DecisionWord = Literal["scale", "continue", "fix", "test further", "stop", "too 
 Grade = Literal["A", "B", "C", "D", "E"]
 
 
-def refuse(expected: str, found: object = None, *, at: tuple[str, ...] = ()) -> PydanticCustomError:
+def refuse(expected: str, found: object = None, *, at: tuple[str | int, ...] = ()) -> PydanticCustomError:
     """The error a validator raises: what was expected, what was found, and where below the validated section."""
     return PydanticCustomError("ldlab", "{expected}", {"expected": expected, "found": found, "at": at})
 
