@@ -510,3 +510,16 @@ def test_eight_schools() -> None:
         assert draws.std() == pytest.approx(sd, rel=0.08)
     assert (pooled.mean > 0).mean() == pytest.approx(0.9076, abs=0.02)
     assert pooled.sites.shape == (8, 8000) and "sd between sites" in repr(pooled)
+
+
+def test_skewness_of_few_normal_clusters_is_within_its_noise() -> None:
+    """Eight normal clusters in each arm: the bound of .2 is passed by chance in a third of the samples, two sds seldom."""
+    rng = np.random.default_rng(8)
+    found = [bayes_checks._skewness_of_difference(list(rng.normal(size=(2, 8)))) for _ in range(2_000)]
+    skew, noise = np.array(found).T
+    assert (skew > 0.2).mean() > 0.1 and (skew > np.maximum(0.2, 2 * noise)).mean() < 0.02
+    normal = [bayes_checks._skewness_of_difference(list(rng.normal(size=(2, 200)))) for _ in range(500)]
+    assert np.sqrt(np.mean(np.square(np.array(normal)[:, 0]))) == pytest.approx(normal[0][1], rel=0.15)
+    far = [np.append(np.zeros(99) + rng.normal(size=99), 50.0), rng.normal(size=100)]
+    skewed, chance = bayes_checks._skewness_of_difference(far)
+    assert skewed > 0.2 and skewed > 2 * chance

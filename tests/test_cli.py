@@ -41,6 +41,24 @@ def test_check_reports_file_and_data_faults_of_all_programs_together(
     assert "3 faults; nothing was run and nothing was changed" in said
 
 
+def test_check_holds_the_data_against_what_the_notebook_at_scale_can_read(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at_scale = {"notebooks": ["ab_at_scale"]}
+    write_program(project, analysis=at_scale)
+    assert main(["check"]) == 0
+    assert capsys.readouterr().out == "tickets: ok; 20 comparison, 20 trained agents; ab_at_scale\n"
+    write_table(project, agents().assign(team=range(40), minutes=lambda d: d["minutes"] * d["trained"]))
+    write_program(project, analysis=at_scale)
+    assert main(["check"]) == 2
+    assert "minutes: found one value for everybody in arm 0" in capsys.readouterr().err
+    write_program(project, analysis=at_scale, design={"columns": {"cluster": "team"}})
+    assert main(["check"]) == 2
+    said = capsys.readouterr().err
+    assert "design.columns.cluster: found team; expected units that were assigned one by one" in said
+    assert "use the notebook ab_test" in said and "nothing was run" in said
+
+
 def test_a_bad_file_stops_the_run_before_anything_starts(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

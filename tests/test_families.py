@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
+from scipy import special, stats
 
-from ldlab import bayes
+from ldlab import ab, bayes
 from ldlab.bayes.units import units_of
 from ldlab.estimate import Estimate
 from ldlab.program import LdlabError
@@ -205,3 +205,65 @@ def test_a_segment_without_trained_people_is_pooled() -> None:
     posterior = bayes.fit(make_study(frame))
     assert "alone" not in posterior.segment_effects
     assert np.isfinite(posterior.effect).all()
+
+
+def in_strata(levels: list[float], shares: list[float], n: int = 200) -> pd.DataFrame:
+    """Strata with these levels and treated shares, and an effect of 2."""
+    rng = np.random.default_rng(13)
+    stratum = np.repeat(np.arange(len(levels)), n)
+    arm = np.concatenate([rng.permutation(np.arange(n) < n * share) for share in shares]) * 1
+    outcome = np.array(levels)[stratum] + 2 * arm + rng.normal(0, 5, len(arm))
+    return pd.DataFrame({"arm": arm, "stratum": stratum.astype(str), "outcome": outcome})
+
+
+IN_STRATA = {"kind": "randomised", "columns": {"stratum": "stratum"}}
+
+
+def test_strata_with_unequal_shares_do_not_mix_with_the_effect() -> None:
+    """Levels fall as shares rise: the plain difference is about -6, the blocked one about 2."""
+    study = make_study(in_strata([80, 65, 60], [0.2, 0.5, 0.8]), IN_STRATA, covariates=())
+    assert study.frame.groupby("arm")["outcome"].mean().diff()[1] < -4
+    effect, blocked = bayes.estimate(bayes.fit(study)), ab.estimates(study)[0]
+    assert effect.value == pytest.approx(blocked.value, abs=0.25 * blocked.se)
+    assert effect.se == pytest.approx(blocked.se, rel=0.1)
+    assert effect.low < 2 < effect.high
+
+
+def test_strata_of_a_binary_kpi_are_held_constant_too() -> None:
+    rng = np.random.default_rng(2)
+    frame = in_strata([60, 40, 20], [0.2, 0.5, 0.8], n=500)
+    chance = np.array([0.6, 0.4, 0.2])[frame["stratum"].astype(int)] + 0.1 * frame["arm"]
+    frame["outcome"] = 100.0 * (rng.random(len(frame)) < chance)
+    study = make_study(frame, IN_STRATA, covariates=(), kpi=POINTS)
+    effect, blocked = bayes.estimate(bayes.fit(study)), ab.estimates(study)[0]
+    assert frame.groupby("arm")["outcome"].mean().diff()[1] < 0 < effect.low
+    assert effect.value == pytest.approx(blocked.value, abs=0.4 * blocked.se)
+
+
+def test_many_strata_enter_by_their_shares_and_only_where_these_differ() -> None:
+    shares = [0.2, 0.4, 0.6, 0.8] * 3
+    many = units_of(make_study(in_strata([60.0] * 12, shares, 50), IN_STRATA, covariates=()))
+    assert many.columns == ("constant", *(f"stratum: like shares, class {i}" for i in (1, 2, 3)))
+    shares = [0.2 + 0.05 * place for place in range(12)]
+    finer = units_of(make_study(in_strata([60.0] * 12, shares, 50), IN_STRATA, covariates=()))
+    assert finer.z.shape[1] == 4 and (np.unique(finer.z, axis=0).shape[0]) == 5
+    alike = units_of(make_study(in_strata([60.0] * 12, [0.5] * 12, 50), IN_STRATA, covariates=()))
+    assert alike.columns == ("constant",)
+
+
+def test_strata_that_are_the_segments_and_small_ones_add_no_column() -> None:
+    frame = in_strata([60, 70], [0.5, 0.5]).assign(segment=lambda d: d["stratum"])
+    assert units_of(make_study(frame, IN_STRATA, covariates=())).columns == ("segment 0", "segment 1")
+    few = pd.concat([in_strata([60], [0.5]), in_strata([70], [0.5], 8).assign(stratum="1")])
+    assert units_of(make_study(few, IN_STRATA, covariates=())).columns == ("constant",)
+
+
+def test_a_priors_range_is_the_one_that_the_model_holds() -> None:
+    """Five in a hundred cannot fall by more than five points."""
+    frame = pd.DataFrame({"arm": np.repeat([0, 1], 200), "outcome": np.tile([100.0] + [0.0] * 19, 20)})
+    prior = bayes.priors(make_study(frame, kpi=POINTS))
+    low, high = prior._nine_in_ten()
+    draws = np.random.default_rng(1).normal(prior.link_effect_mean, prior.link_effect_sd, 100_000)
+    effects = 100 * special.expit(prior.baseline_mean + draws) - 100 * special.expit(prior.baseline_mean)
+    assert -6 < low < 0 < high
+    assert (low, high) == pytest.approx(tuple(np.quantile(effects, [0.05, 0.95])), rel=0.02)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +19,7 @@ from ldlab import did
 from ldlab.ab.attrition import lee_bounds, worst_case_bounds
 from ldlab.checks import balance
 from ldlab.checks.arms import sample_ratio
+from ldlab.checks.assigned import split_p
 from ldlab.checks.attrition_arms import attrition_by_arm
 from ldlab.checks.experiment import (
     before_known_alike,
@@ -27,10 +30,11 @@ from ldlab.checks.experiment import (
     kpi_varies,
     people_in_two_arms,
 )
+from ldlab.checks.intact import intact
 from ldlab.checks.sample_ratios import sample_ratio_by_day, sample_ratio_by_segment, sample_ratio_by_stratum
 from ldlab.data import identifiers, load_study
 from ldlab.program import InputError, Study, load_program
-from tests.projects import agents, make_project, write_program, write_table
+from tests.projects import REPOSITORY, agents, make_project, write_program, write_table
 from tests.studies import make_study
 
 OTHER = {"label": "satisfaction", "unit": "points", "direction": "increase", "value_type": "continuous"}
@@ -166,6 +170,24 @@ def dated(assigned: Any = "2026-01-05", measured: Any = "2026-02-05") -> pd.Data
          ["measured: found no date for 3 of 40 agents with a KPI"]),
         (agents(), {"looks": {"method": "group_sequential", "at": [2, 3]}},
          ["3 agents planned at the last look, and 40 with a KPI"]),
+        (pd.concat([agents(), agents().assign(trained=lambda d: 1 - d["trained"])]), {},
+         ["trained: found every agent in more than one arm", "an id that is not the unit's"]),
+        (agents().assign(agent=lambda d: d["agent"].where(d.index > 1, "  ")), {}, ["agent: found 2 rows without a unit"]),
+        (agents().assign(minutes=lambda d: d["minutes"] * d["trained"]), {},
+         ["minutes: found one value for everybody in arm comparison", "missing values that were written as 0"]),
+        (versions(12).assign(minutes=lambda d: d["minutes"].where(d["version"] != "B", 0)), {"design": ARMS},
+         ["minutes: found one value for everybody in arm B"]),
+        (agents().assign(lot=lambda d: d["trained"]), {"design": columns(stratum="lot")},
+         ["lot: found no stratum in which both arms can be compared", "Leave columns.stratum out"]),
+        (agents().assign(lot=[0, 0, *range(1, 39)]), {"design": columns(stratum="lot")},
+         ["lot: found too few in both arms of any stratum"]),
+        (agents().assign(team=lambda d: d["trained"]), {"design": columns(cluster="team")},
+         ["team: found one cluster in an arm", "two or more clusters in each arm"]),
+        (agents().assign(team=np.arange(40) // 4, lot=np.arange(40) // 2 % 2), {"design": columns(cluster="team", stratum="lot")},
+         ["lot: found clusters (team) spread over several strata", "Leave out columns.cluster where units were drawn"]),
+        (agents().assign(hours=np.nan), {"design": columns(dose="hours")}, ["hours: found no dose at all"]),
+        (agents().assign(minutes=np.arange(40.0) + 50, pre=np.arange(40.0) + 50), {"kpi": {"before_column": "pre"}},
+         ["pre: found the values of minutes again", "Leave before_column out"]),
         (agents().assign(minutes=[1.0] * 39 + [50.0]), {"kpi": {"winsorise": {"above": 0.9}}},
          ["one value in every row", "winsorise clips it"]),
         (agents().assign(score="good"), {"secondary_kpis": [secondary("score")]},
@@ -213,17 +235,21 @@ def test_other_kpis_that_say_nothing_do_not_stop_the_primary_one(tmp_path: Path)
         zero=0,
         lost=np.where(np.arange(60) % 2, 3.0, None),
         copy=np.arange(60) % 2,
+        unseen=rng.poisson(5, 60) * (np.arange(60) % 2),
     )
     study = study_of(
         tmp_path,
         frame,
-        secondary_kpis=[secondary("score"), secondary("zero", label="sales"), secondary("lost", label="visits")],
+        secondary_kpis=[secondary("score"), secondary("zero", label="sales"), secondary("lost", label="visits"),
+                        secondary("unseen", label="orders", value_type="count")],
         guard_rails=[guard_rail("copy", label="complaints")],
     )  # fmt: skip
     assert [other.program.kpi.column for other in study.secondary] == ["score"] and study.guard_rails == ()
     assert study.notes == (
         "sales is not evaluated: it has the same value in every row",
         "visits is not evaluated: it is known for fewer than 10 agents of an arm",
+        "orders is not evaluated: it has one value for everybody in arm comparison. Look for a KPI that was recorded only "
+        "in another arm, and for missing values that were written as 0.",
         "complaints is not evaluated: it has one value in each arm, as if it were the treatment under another name",
     )
     assert study.secondary[0].notes == ()
@@ -276,7 +302,9 @@ def test_arms_keep_the_names_of_the_program_file(tmp_path: Path) -> None:
 
 
 def test_the_names_of_small_strata_are_identifiers(tmp_path: Path) -> None:
-    frame = agents().assign(pair=[f"pair {i // 2}" for i in range(40)], site=["north", "south"] * 20)
+    frame = agents().assign(
+        pair=[f"pair {i // 2}" for i in range(40)], site=["north", "north", "south", "south"] * 10
+    )
     design = columns(stratum="pair")
     assert "pair 7" in identifiers(study_of(tmp_path, frame, design=design).program)
     assert "north" not in identifiers(study_of(tmp_path, frame, design=columns(stratum="site")).program)
@@ -312,7 +340,7 @@ def test_sample_ratio_of_three_arms_by_hand() -> None:
     assert check is not None and check.statistic == pytest.approx(stats.chi2.sf(14.4, 2))
     assert check.status == "failed" and check.needed and check.breaks
     assert check.sentence.startswith(
-        "Of 1,000 agents were assigned 48.0% comparison (planned 50.0%), 22.0% arm A (planned 25.0%), 30.0% arm B"
+        "1,000 agents were assigned thus: 48.0% comparison (planned 50.0%), 22.0% arm A (planned 25.0%), 30.0% arm B"
     )
     # One arm against control: its plan is 2 to 1.
     versus = experiment(frame, planned_shares=shares).versus("B")
@@ -373,7 +401,32 @@ def test_sample_ratio_by_day_and_segment_false_alarms(planned: bool) -> None:
     assert len(p) == 2 * worlds
     for level in (0.001, 0.05, 0.2):
         share, noise = alarms(p, level)
-        assert abs(share - level) < noise
+        assert share - level < noise
+        assert level < 0.05 or share > level / 3, "two tests that agree cost power, but not all of it"
+
+
+def test_sample_ratio_by_day_finds_one_day_among_sixty() -> None:
+    rng = np.random.default_rng(9)
+    frame = lots(rng, 4000, assigned_on=days(rng, 4000, 60))
+    lost = (frame["arm"] == 1) & (frame["assigned_on"] == "2026-01-20")
+    assert 20 < lost.sum() < 50
+    for share in (0.5, None):
+        study = experiment(frame[~lost].reset_index(drop=True), planned_treated_share=share)
+        check = sample_ratio_by_day(study)
+        assert check is not None and check.status == "failed" and check.breaks
+        assert (
+            "farthest off is 2026-01-20, with" in check.sentence or "too small to be named" in check.sentence
+        )
+
+
+def test_split_p_by_hand() -> None:
+    # 10 cells of 20 and one of 20 that all went one way: 2 x 11 x 2 x 0.5^20 of the binomial law.
+    counts = np.array([[10, 10]] * 10 + [[0, 20]])
+    assert split_p(counts, np.array([0.5, 0.5]), 1) == pytest.approx(2 * 11 * 2 * 0.5**20, rel=1e-12)
+    # Without planned shares: the hypergeometric law of 0 of 20 where 100 of 220 are of that arm.
+    alone = math.comb(120, 20) / math.comb(220, 20)
+    assert split_p(counts, None, 1) == pytest.approx(2 * 11 * 2 * alone, rel=1e-9)
+    assert split_p(np.array([[10, 10]] * 3), None, 1) == 1.0
 
 
 def test_sample_ratio_by_day_finds_a_log_that_began_later() -> None:
@@ -772,3 +825,27 @@ def test_a_new_check_lowers_no_grade_of_a_program_that_names_no_new_column(tmp_p
         "people in two arms", "KPI varies in every arm", "attrition by arm"
     ]  # fmt: skip
     assert all(check.status == "passed" and not check.needed for check in found if check is not None)
+
+
+def test_what_breaks_an_experiment_breaks_it_in_every_notebook(tmp_path: Path) -> None:
+    notebook = json.loads((REPOSITORY / "notebooks" / "ab_test.ipynb").read_text())
+    source = "".join("".join(cell["source"]) for cell in notebook["cells"])
+    rng = np.random.default_rng(12)
+    frame = agents(400).assign(minutes=rng.normal(50, 7, 400))
+    frame = frame.assign(minutes=frame["minutes"].where((frame["trained"] == 0) | (rng.random(400) < 0.6)))
+    study = study_of(tmp_path, pd.concat([frame, frame.head(12).assign(trained=lambda d: 1 - d["trained"])]))
+    found = intact(study)
+    assert {check.name for check in found if check.status == "failed"} == {
+        "people in two arms",
+        "attrition by arm",
+    }
+    # Every check of the list is in the notebook ab_test, and those of its that break are in the list.
+    of_list = set(inspect.getsource(inspect.getmodule(intact)).split("found = (")[1].split("(study")[:-1])  # type: ignore[arg-type]
+    for name in {part.split()[-1].strip(",)") for part in of_list}:
+        assert f"ldlab.checks.{name}(" in source
+    assert (
+        intact(
+            make_study(agents(40).rename(columns={"trained": "arm", "minutes": "outcome"}), "observational")
+        )
+        == ()
+    )

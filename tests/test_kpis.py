@@ -7,10 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ldlab.ab import estimates
 from ldlab.ab.kpis import Kpis, kpis, p_value
 from ldlab.data import load_study
 from ldlab.plots.kpis import kpis as draw
 from ldlab.program import LdlabError, load_program
+from ldlab.report import Result, conclude
 from tests.projects import make_project, write_program, write_table
 from tests.studies import make_study
 from tests.worlds_ab import lots
@@ -192,3 +194,24 @@ def test_the_figure_puts_all_on_one_scale(tmp_path):
     assert [line.get_marker() for line in axes.lines].count(">") == 1
     percent = draw(kpis(replace(study, guard_rails=(), secondary=study.secondary[:2])))
     assert "percent of the comparison mean" in percent.canvas.axes[0].get_xlabel()
+
+
+def test_what_could_not_be_read_is_there_and_does_not_hold(tmp_path):
+    project = make_project(tmp_path)
+    rng = np.random.default_rng(5)
+    frame = pd.DataFrame({"agent": [f"a{i}" for i in range(200)], "trained": np.arange(200) % 2})
+    frame["minutes"] = 20 - 3 * frame["trained"] + rng.normal(size=200)
+    frame["mood"], frame["errors"] = 4, 0
+    write_table(project, frame)
+    other = {"unit": "points", "direction": "increase", "value_type": "continuous"}
+    rail = {"column": "mood", "label": "mood", "largest_acceptable_harm": {"value": 1, "unit": "percent of baseline"}}
+    second = {"column": "errors", "label": "errors", "smallest_effect_worth_having": {"value": 1, "unit": "points"}}
+    path = write_program(project, secondary_kpis=[second | other], guard_rails=[rail | other])
+    study = load_study(load_program(path, project))
+    found = kpis(study)
+    assert [one.verdict for one in found.secondary] == ["not estimated"]
+    assert [one.state for one in found.guard_rails] == ["not estimated"] and not found.may_scale
+    assert "same value in every row" in found.guard_rails[0].sentence
+    answers = estimates(study)
+    said = conclude(study, "ab_test", answers, [], kpis=found)
+    assert said.decision.decision == "test further" and Result.model_validate_json(said.model_dump_json())

@@ -13,6 +13,7 @@ from ldlab import ab
 from ldlab.ab.arm_means import Drawn, arm_means
 from ldlab.ab.blocks import SmallStrata, blocks, compare
 from ldlab.ab.clusters import assigned_difference, clusters
+from ldlab.disclosure import scan_folder
 from ldlab.program import LdlabError
 from tests.studies import make_study
 
@@ -345,3 +346,13 @@ CLUBSANDWICH_Y = [
     0.1744773447144307, 0.5377150345076495,
 ]
 # fmt: on
+
+
+def test_few_clusters_are_not_taken_for_a_small_group_of_people(tmp_path):
+    """'8 trained and 8 comparison clusters' would be held back at the gate, and with it the whole notebook."""
+    rng = np.random.default_rng(5)
+    for count in (6, 16):
+        described = clusters(make_study(clustered(rng, [25] * count), covariates=()))
+        (tmp_path / "report.html").write_text(f"<html><body>{described._repr_html_()}</body></html>")
+        assert f"{count // 2} trained clusters and {count // 2} comparison clusters" in str(described)
+        assert scan_folder(tmp_path, ids=[], minimum=10, unit="agent") == []

@@ -7,6 +7,7 @@ import re
 import struct
 import zlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -15,7 +16,8 @@ from bs4 import BeautifulSoup
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from ldlab.batch.page import PageError, in_short, render, withheld
+from ldlab.batch.page import PageError, in_short, render, withheld, without_answers
+from ldlab.batch.publish import keep_shown_figures
 from ldlab.estimate import Estimate
 
 QUESTION = "# Did the academy shorten resolution time?"
@@ -303,10 +305,24 @@ def test_a_broken_result_shows_no_answer() -> None:
     claim = {"verdict": "not readable", "sentence": "This result cannot be read."}
     reason = withheld({"claim": claim})
     assert reason == "Not shown. This result cannot be read."
-    text = soup(html("<p>effect 4.2</p>", "answer"), html("<p>checks</p>"), withheld=reason).get_text()
+    cells = [new_markdown_cell(QUESTION), html("<p>effect 4.2</p>", "answer"), html("<p>checks</p>")]
+    text = BeautifulSoup(render(without_answers(new_notebook(cells=cells), reason)), "html.parser").get_text()
     assert "4.2" not in text and reason in text and "checks" in text
     assert withheld({"claim": claim | {"verdict": "unclear"}}) == withheld({}) == ""
     assert "4.2" in soup(html("<p>effect 4.2</p>", "answer")).get_text()
+
+
+def test_a_broken_result_publishes_no_figure_of_an_answer(tmp_path: Path) -> None:
+    def shown(content: bytes, *tags: str) -> NotebookNode:
+        return shows({"image/png": base64.b64encode(content).decode()}, tags)
+
+    figures = {"effect": b"effect", "balance": b"balance", "kept apart": b"never shown"}
+    (tmp_path / "figures").mkdir()
+    for name, content in figures.items():
+        (tmp_path / "figures" / f"{name}.png").write_bytes(content)
+    notebook = new_notebook(cells=[shown(b"effect", "answer"), shown(b"balance")])
+    keep_shown_figures(tmp_path, without_answers(notebook, "Not shown."))
+    assert [path.stem for path in (tmp_path / "figures").iterdir()] == ["balance"]
 
 
 def test_what_does_not_apply_leaves_no_empty_section() -> None:

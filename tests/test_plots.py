@@ -209,3 +209,32 @@ def test_the_palette_survives_greyscale() -> None:
     assert abs(lightness(figure.ACCENT) - lightness(figure.PALE)) > 80
     styles = {(line, marker) for _, line, marker in figure.COHORT_STYLES}
     assert len(styles) == len(figure.COHORT_STYLES), "cohorts differ by line and marker, not by colour alone"
+
+
+def labels_of(drawn: plots.Figure) -> list[str]:
+    return [label.get_text() for label in drawn.canvas.axes[0].get_yticklabels()]
+
+
+def test_arms_are_shown_in_the_kpis_own_unit() -> None:
+    """Whole numbers by name, a logarithm turned back, a share in percent."""
+    rng = np.random.default_rng(3)
+    scale = {"value_type": "ordinal", "lowest": 1, "highest": 5, "unit": "points of 5"}
+    amount = {"value": 0.5, "unit": "points of 5"}
+    scale |= {"target": amount, "smallest_effect_worth_having": amount}
+    frame = pd.DataFrame({"arm": np.arange(400) % 2, "outcome": rng.integers(1, 6, 400).astype(float)})
+    assert labels_of(plots.arms(make_study(frame, covariates=(), kpi=scale))) == ["1", "2", "3", "4", "5"]
+    percent = {"value": 5.0, "unit": "percent of baseline"}
+    log = {"scale": "log", "target": percent, "smallest_effect_worth_having": percent}
+    times = frame.assign(outcome=np.log(np.where(np.arange(400) % 4 < 2, 40.0, 90.0)))
+    alt = plots.arms(make_study(times, covariates=(), kpi=log)).alt
+    assert alt.startswith(
+        "Geometric mean of resolution time, trained against comparison: 60.0 against 60.0 minutes"
+    )
+    assert "log" not in alt
+    points = {"value": 1.0, "unit": "percentage points"}
+    binary = {"value_type": "binary", "unit": "percentage points", "target": points,
+              "smallest_effect_worth_having": points}  # fmt: skip
+    share = plots.arms(
+        make_study(frame.assign(outcome=100.0 * (frame["outcome"] > 3)), covariates=(), kpi=binary)
+    )
+    assert share.title.startswith("Share with resolution time") and share.title.endswith("percent")

@@ -33,6 +33,24 @@ def test_a_minimal_file_gets_the_documented_defaults(tmp_path: Path) -> None:
     assert program.lead == "ab_test"
 
 
+AMOUNT = {"value": 1.0, "unit": "euro"}
+SALES = {
+    "column": "sales",
+    "label": "sales",
+    "unit": "euro",
+    "direction": "increase",
+    "value_type": "continuous",
+}
+
+
+def worth(unit: str) -> dict[str, Any]:
+    return {"smallest_effect_worth_having": {"value": 1.0, "unit": unit}}
+
+
+def at(*looks: Any) -> dict[str, Any]:
+    return {"method": "group_sequential", "at": list(looks)}
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -103,6 +121,65 @@ def test_a_minimal_file_gets_the_documented_defaults(tmp_path: Path) -> None:
         ({"priors": {"effect": {"sd": 0}}}, ["priors.effect.sd", "greater than 0"]),
         ({"title": 5}, ["title", "valid string"]),
         ({"data": {"query": "select 1"}}, ["data", "either source or query"]),
+        ({"title": "x" * 601}, ["title: found 'xxx", "expected at most 600 characters"]),
+        (
+            {"design": {"treated_value": "x", "control_value": ["control", "Control"]}},
+            ["design.control_value: found a list of 2; expected a valid string or a valid integer"],
+        ),
+        (
+            {"secondary_kpis": [SALES | {"unit": "euro", **worth("hats")}]},
+            ["secondary_kpis.0.smallest_effect_worth_having.unit: found 'hats'", "'euro'"],
+        ),
+        (
+            {"guard_rails": [SALES | {"value_type": "rate", "largest_acceptable_harm": AMOUNT}]},
+            ["guard_rails.0.value_type: found 'rate'; expected exposure_column with value_type: rate"],
+        ),
+        (
+            {"guard_rails": [SALES | {"largest_acceptable_harm": {"value": 1.0, "unit": "hats"}}]},
+            ["guard_rails.0.largest_acceptable_harm.unit: found 'hats'"],
+        ),
+        ({"looks": at(0, 20)}, ["looks.at: found 0; expected numbers of units from 1 up, or dates"]),
+        (
+            {"looks": at("march", 20)},
+            ["looks.at.0: found 'march'; expected a date as YYYY-MM-DD or a valid integer"],
+        ),
+        (
+            {"looks": at("2026-02-01", "2026-03-01")},
+            ["looks.planned_units: found nothing; expected planned_units"],
+        ),
+        ({"looks": at(20, "2026-03-01")}, ["looks.at: found '20, 2026-03-01'; expected looks of one kind"]),
+        ({"looks": at(20)}, ["looks.at: found '1 planned'; expected two or more planned looks"]),
+        (
+            {"agreement": {"estimator": "adjusted"}},
+            ["agreement.estimator: found 'adjusted'", "to adjust for"],
+        ),
+        *(
+            (
+                {"design": {"columns": {role: "agent"}}},
+                [f"design.columns.{role}: found 'agent'", "design.columns.unit"],
+            )
+            for role in ("cluster", "stratum", "team", "dose", "measured_on")
+        ),
+        (
+            {"design": {"columns": {"stratum": "trained"}}},
+            ["design.columns.stratum", "design.columns.treatment"],
+        ),
+        (
+            {"design": {"columns": {"dose": "minutes"}}},
+            ["design.columns.dose: found 'minutes'", "a KPI, or no dose"],
+        ),
+        *(
+            (
+                {"design": {"columns": explored}},
+                ["design.columns.exploratory_segments.", "a column without another role"],
+            )
+            for explored in (
+                {"exploratory_segments": ["agent"]},
+                {"exploratory_segments": ["minutes"]},
+                {"exploratory_segments": ["site", "site"]},
+                {"exploratory_segments": ["site"], "segment": "site"},
+            )
+        ),
     ],
 )
 def test_each_fault_names_field_found_and_expected(
@@ -121,6 +198,9 @@ def test_a_fault_names_its_line(tmp_path: Path) -> None:
     path = write_program(project, kpi={"direction": "up"})
     line = next(i for i, text in enumerate(path.read_text().splitlines(), 1) if "direction:" in text)
     assert faults(project)[0].startswith(f"params/tickets.yaml:{line}: kpi.direction: found 'up'")
+    path = write_program(project, secondary_kpis=[SALES | worth("hats")])
+    line = next(i for i, text in enumerate(path.read_text().splitlines(), 1) if "hats" in text)
+    assert faults(project)[0].startswith(f"params/tickets.yaml:{line}: secondary_kpis.0.smallest_effect")
 
 
 def test_all_faults_of_all_files_come_at_once(tmp_path: Path) -> None:

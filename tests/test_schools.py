@@ -136,7 +136,8 @@ def test_the_real_answers_of_one_study_agree(effect: float) -> None:
     )
     assert found is not None and found.agree and found.check.status == "passed"
     assert list(found.table["school"]) == ["frequentist", "Bayesian"]
-    assert f"{1 - adjusted.p_gain:.3f}" in set(found.table["one-sided p"])
+    said = {0.0: f"{1 - adjusted.p_gain:.3f}", 1.0: "under 0.001", -1.0: "over 0.999"}[effect]
+    assert said in set(found.table["one-sided p"])
 
 
 def test_a_strong_prior_against_the_data_is_named_on_real_answers() -> None:
@@ -151,3 +152,27 @@ def test_a_strong_prior_against_the_data_is_named_on_real_answers() -> None:
     assert named is not None and named.contradict and named.check.status == "passed"
     assert "the prior pulls" in named.sentence
     assert silent is not None and silent.check.status == "failed"
+
+
+def test_chances_are_never_shown_as_certain() -> None:
+    for value, said in ((4.0, "under 0.001"), (-4.0, "over 0.999")):
+        found = both_schools(answer(value, 0.5), model(value, 0.5))
+        assert found is not None and said in set(found.table["one-sided p"]) and f"p {said}" in str(found)
+
+
+def test_ranges_of_other_widths_are_accounted_for_where_both_agree() -> None:
+    looks = answer(2.0, 0.5).model_copy(update={"low": 0.2, "high": 3.8})
+    always = both_schools(looks, model(2.0, 0.5))
+    assert always is not None and always.agree
+    assert always.sentence.endswith(
+        "The frequentist range is 1.8 times as wide: it allows for several looks or comparisons by design."
+    )
+    few = looks.model_copy(update={"se_kind": "permutation of whole clusters (team), 20 assignments"})
+    dealt = both_schools(few, model(2.0, 0.5))
+    assert (
+        dealt is not None and "looks" not in dealt.sentence and "dealing few clusters anew" in dealt.sentence
+    )
+    pairs = both_schools(answer(4.0, 0.5, se_kind="between strata"), model(4.0, 1.0))
+    assert (
+        pairs is not None and "Bayesian range is 2.0 times as wide: the model does not hold" in pairs.sentence
+    )

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from ldlab import ab
 from ldlab.ab import leading
@@ -140,3 +141,35 @@ def test_an_arm_without_any_is_said_to_be_taken_as_known():
     assert check.status == "failed" and "same value" in check.sentence
     assert leading.estimates(study)[0].low > 0
     assert percent_effect(study, leading.estimates(study)[0]).value is None
+
+
+IN_STRATA = {"kind": "randomised", "columns": {"stratum": "stratum"}}
+
+
+def test_tails_of_matched_pairs_are_those_of_their_differences():
+    rng = np.random.default_rng(12)
+    pair = np.repeat(np.arange(150), 2)
+    arm = np.concatenate([rng.permutation([0, 1]) for _ in range(150)])
+    outcome = 70 + 2 * arm + rng.normal(0, 6, 150)[pair] + rng.normal(0, 4, 300)
+    frame = pd.DataFrame({"arm": arm, "stratum": pair.astype(str), "outcome": outcome})
+    study = make_study(frame, IN_STRATA, covariates=())
+    found, check = tails(study), normal_approximation(study)
+    wide = frame.pivot(index="stratum", columns="arm", values="outcome")
+    one = stats.ttest_1samp(wide[1] - wide[0], 0).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((one.low, one.high))
+    assert found.skewness == pytest.approx(stats.skew(wide[1] - wide[0]) / math.sqrt(150), rel=0.02)
+    assert abs(found.boot_low - one.low) < 0.1 * (one.high - one.low)
+    assert check.status == "passed" and "same value" not in check.sentence
+
+
+def test_tails_of_strata_with_unequal_shares_are_about_the_blocked_difference():
+    """Levels 60, 70, 80 and treated shares 80, 50, 20 in 100: the plain difference is -5."""
+    rng = np.random.default_rng(13)
+    stratum = np.repeat([0, 1, 2], 300)
+    arm = np.concatenate([rng.permutation(np.arange(300) < 300 * share) for share in (0.8, 0.5, 0.2)]) * 1
+    frame = pd.DataFrame({"arm": arm, "stratum": stratum.astype(str)})
+    frame["outcome"] = 60 + 10 * stratum + 1.5 * arm + rng.normal(0, 7, 900)
+    study = make_study(frame, IN_STRATA, covariates=())
+    found, blocked = tails(study), leading.estimates(study)[0]
+    assert frame.groupby("arm")["outcome"].mean().diff()[1] < -3
+    assert (found.low, found.high) == pytest.approx((blocked.low, blocked.high), abs=0.03)

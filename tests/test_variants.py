@@ -302,5 +302,6 @@ def test_guard_rails_have_their_chance_of_harm(several: Study) -> None:
 
 def test_the_primary_posterior_is_not_sampled_again(several: Study) -> None:
     posterior = bayes.fit(several)
-    only = kpis(replace(several, secondary=(), guard_rails=()), primary=posterior).kpis[0]
-    assert only.estimate == bayes.estimate(posterior)
+    found = kpis(replace(several, secondary=several.secondary[:1], guard_rails=()), primary=posterior)
+    assert found is not None and found.kpis[0].estimate == bayes.estimate(posterior)
+    assert kpis(replace(several, secondary=(), guard_rails=()), primary=posterior) is None

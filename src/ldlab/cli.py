@@ -13,6 +13,7 @@ from ldlab import __version__
 
 if TYPE_CHECKING:
     from ldlab.program import Program, Study
+    from ldlab.program.experiment_sums import Experiment
 
 BAD_INPUT = 2
 SOME_FAILED = 1
@@ -157,13 +158,11 @@ def _quick_root(options: argparse.Namespace) -> Path:
     return _root(options)
 
 
-def _checked_programs(options: argparse.Namespace) -> list[Study | Program]:
+def _checked_programs(options: argparse.Namespace) -> list[Study | Experiment | Program]:
     """All named programs with files and data checked; every fault of every one is raised together.
 
     A program that is only planned has no data yet, and stands for itself.
     """
-    from ldlab.batch.jobs import reads_data
-    from ldlab.data import load_study
     from ldlab.program import InputError, load_objectives
     from ldlab.program.reading import read_programs
 
@@ -173,14 +172,14 @@ def _checked_programs(options: argparse.Namespace) -> list[Study | Program]:
         load_objectives(root)
     except InputError as error:
         faults.extend(error.faults)
-    studies: list[Study | Program] = []
+    studies: list[Study | Experiment | Program] = []
     for program in programs:
         try:
             if program.plan is not None:
                 from ldlab.ab.expected import expect
 
                 expect(program)
-            studies.append(load_study(program) if reads_data(program.notebooks) else program)
+            studies.append(_as_notebooks_read_it(program))
         except InputError as error:
             faults.extend(error.faults)
     if faults:
@@ -188,12 +187,29 @@ def _checked_programs(options: argparse.Namespace) -> list[Study | Program]:
     return studies
 
 
+def _as_notebooks_read_it(program: Program) -> Study | Experiment | Program:
+    """The data held against the contract of every notebook that will read them."""
+    from ldlab.batch.jobs import PLAN, SCALE, reads_data
+    from ldlab.data import load_experiment, load_study
+
+    if not reads_data(program.notebooks):
+        return program
+    summed = load_experiment(program) if SCALE in program.notebooks else None
+    if summed is not None and set(program.notebooks) <= {SCALE, PLAN}:
+        return summed
+    return load_study(program)
+
+
 def _check(options: argparse.Namespace) -> int:
     from ldlab.program import Program
+    from ldlab.program.experiment_sums import Experiment
 
     for study in _checked_programs(options):
         if isinstance(study, Program):
             print(f"{study.id}: ok; planned, no data read; {', '.join(study.notebooks)}")
+            continue
+        if isinstance(study, Experiment):
+            print(_summed(study))
             continue
         program, n = study.program, study.count()
         arms = f"{n['treated']:,} trained" + (f", {n['comparison']:,} comparison" if n["comparison"] else "")
@@ -202,6 +218,15 @@ def _check(options: argparse.Namespace) -> int:
         notes += [f"{count:,} rows left out ({why})" for why, count in study.left_out]
         print(f"{program.id}: ok; {arms} {program.design.units}; {', '.join([*notes, *program.notebooks])}")
     return 0
+
+
+def _summed(found: Experiment) -> str:
+    """What was found in data that are read as sums."""
+    program = found.program
+    names = found.arms if program.design.treated_values else ("comparison", "trained")
+    arms = ", ".join(f"{int(n):,} {arm}" for arm, n in zip(names, found.assigned, strict=True))
+    notes = "".join(f"; {note}" for note in found.notes)
+    return f"{program.id}: ok; {arms} {program.design.units}{notes}; {', '.join(program.notebooks)}"
 
 
 def _run(options: argparse.Namespace) -> int:

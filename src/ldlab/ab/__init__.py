@@ -1,6 +1,6 @@
 """Cross-sections: difference in means, regression adjustment, percent effect, effect on those who came."""
 
-from ldlab.ab.arms import ArmEffect, Arms, arms
+from ldlab.ab.arms import ArmEffect, Arms, arm_estimates, arms
 from ldlab.ab.at_scale import AtScale, at_scale
 from ldlab.ab.attrition import Bounds, lee_bounds, worst_case_bounds
 from ldlab.ab.blocks import Blocks, blocks
@@ -91,6 +91,7 @@ __all__ = [
     "agreed_estimates",
     "always_valid_bound",
     "always_valid_p",
+    "arm_estimates",
     "arm_table",
     "arms",
     "assigned_difference",

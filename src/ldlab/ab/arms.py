@@ -117,6 +117,11 @@ class Arms(Printed, Noun):
         return super()._repr_html_() + self.table.to_html(border=0, index=False)
 
 
+def arm_estimates(found: Arms | None) -> tuple[Estimate, ...]:
+    """Each program arm's effect against control; empty where the program has one arm."""
+    return () if found is None else tuple(effect.estimate for effect in found.against_control)
+
+
 def arms(study: Study) -> Arms | None:
     """Hold every program arm against control, and against each other; None with one program arm.
 

@@ -236,6 +236,9 @@ def _leading(kpi: KpiSums, treated: Collection[int]) -> tuple[Estimate | None, s
     if not any((np.diag(side.about) > 0).any() for side in sides):
         alike = "in both arms" if (sides[0].mean == sides[1].mean).all() else "within each arm"
         return None, f"it is the same for all {units} {alike}"
+    flat = not all((np.diag(side.about)[0] > 0) for side in sides)
+    if flat and kpi.program.kpi.value_type not in ("binary", "count"):
+        return None, "it has one value throughout an arm"
     try:
         return answers(kpi, treated)[0], ""
     except LdlabError as error:

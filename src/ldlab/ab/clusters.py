@@ -262,7 +262,7 @@ def _every_cluster_alike(study: Study, rows: pd.DataFrame) -> Estimate | None:
 def _why(study: Study, rule: Rule, treated: int, comparison: int, df: float | None, *, whole: bool) -> str:
     column = study.program.design.columns.cluster
     drawn = "drawn whole" if whole else f"sharing errors, while {study.program.design.units} were drawn"
-    there = f"{treated:,} trained and {comparison:,} comparison clusters ({column}), {drawn}"
+    there = f"{treated:,} trained clusters and {comparison:,} comparison clusters ({column}), {drawn}"
     if rule == "CR2":
         assert df is not None
         return (

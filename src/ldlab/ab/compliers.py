@@ -147,7 +147,8 @@ def complier_effect(study: Study, *, adjusted: bool = False) -> Estimate | None:
     value, se = _ratio(rows, design, stages)
     smallest = abs(study.smallest)
     sign = study.program.kpi.sign
-    p_gain, p_target = (stages.chance_above(effect) for effect in (0.0, study.target))
+    effects = (0.0, study.target, study.smallest)
+    p_gain, p_target, p_worthwhile = (stages.chance_above(effect) for effect in effects)
     return Estimate(
         method=INSTRUMENT_ADJUSTED if adjusted else INSTRUMENT,
         estimand="CACE",
@@ -160,6 +161,7 @@ def complier_effect(study: Study, *, adjusted: bool = False) -> Estimate | None:
         n=study.count(rows),
         p_gain=p_gain if sign > 0 else 1 - p_gain,
         p_target=p_target if sign > 0 else 1 - p_target,
+        p_worthwhile=p_worthwhile if sign > 0 else 1 - p_worthwhile,
         p_negligible=max(0.0, stages.chance_above(-smallest) - stages.chance_above(smallest)),
         **study.measure(),
     )

@@ -58,7 +58,9 @@ class Dose(Printed, Noun):
             text = f"first-stage F {format_number(self.first_stage, 1)}"
             rows.append(("what assignment did to the dose", text + (weak if self.first_stage < WEAK else "")))
         for dose, units, mean in self.bands:
-            rows.append((f"dose {dose}", f"{units:,} units, mean {mean:g} ({NOT_CAUSAL})"))
+            rows.append(
+                (f"dose {dose}", f"{units:,} of those in the program arm, mean {mean:g} ({NOT_CAUSAL})")
+            )
         return [*rows, *(("note", note) for note in self.notes)]
 
 
@@ -225,9 +227,9 @@ def _in_words(study: Study, estimate: Estimate, gap: float) -> str:
     size = f"{estimate.format(estimate.value, sign=True)} {estimate.shown_unit}"
     start = f"Assignment raised {column} by {format_number(gap, 1)} on average. "
     if estimate.low <= 0 <= estimate.high:
-        return f"{start}What one more did is not clear: {size}, {estimate.interval_text()}."
+        return f"{start}What one more of {column} did is not clear: {size}, {estimate.interval_text()}."
     way = "the wrong way: " if estimate.value * estimate.sign < 0 else ""
     return (
-        f"{start}One more moved {estimate.kpi} {way}by {size} ({estimate.interval_text()}), among {units} whose dose the "
-        "assignment changed, if nothing but the dose was different for them."
+        f"{start}One more of {column} moved {estimate.kpi} {way}by {size} ({estimate.interval_text()}), among {units} "
+        "whose dose the assignment changed, if nothing but the dose was different for them."
     )

@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import tea_tasting as tt
 from numpy.typing import NDArray
-from tea_tasting.aggr import Aggregates
 
 from ldlab.ab.means import ADJUSTED, DIFFERENCE
 from ldlab.ab.percent import EffectAndBase, PercentEffect, no_percentage
@@ -19,6 +17,9 @@ from ldlab.ab.ratio import TOTALS
 from ldlab.estimate import Estimate
 from ldlab.program import LdlabError
 from ldlab.program.experiment_sums import Experiment, KpiSums, Moments
+
+if TYPE_CHECKING:  # it imports polars, which starts threads: only where it is asked for
+    from tea_tasting.aggr import Aggregates
 
 Floats = NDArray[np.float64]
 
@@ -189,6 +190,8 @@ def tea_tasting_table(experiment: Experiment) -> pd.DataFrame:
 
 def _tea_tasting(kpi: KpiSums, treated: Collection[int], covariate: str | None) -> Any:
     """tea-tasting's analysis of the sums; every setting is given, so that its global ones do not matter."""
+    import tea_tasting as tt
+
     level: dict[str, Any] = {
         "confidence_level": kpi.program.level, "alternative": "two-sided", "equal_var": False, "use_t": True,
     }  # fmt: skip
@@ -204,6 +207,8 @@ def _tea_tasting(kpi: KpiSums, treated: Collection[int], covariate: str | None) 
 
 def _aggregates(kpi: KpiSums, arms: Collection[int], *, complete: bool = False) -> Aggregates:
     """Units with the KPI only, because tea-tasting would count those without as well."""
+    from tea_tasting.aggr import Aggregates
+
     moments = kpi.of(arms, complete=complete)
     names, cov = kpi.columns[: len(moments.mean)], moments.covariance
     pairs = {(a, b): float(cov[i, j]) for i, a in enumerate(names) for j, b in enumerate(names) if i < j}

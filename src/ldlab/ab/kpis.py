@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from html import escape
 
 import pandas as pd
 from scipy import stats
@@ -11,7 +12,8 @@ from statsmodels.stats.multitest import multipletests
 
 from ldlab.ab.ratio import least_squares
 from ldlab.estimate import Estimate, GuardRailResult, KpiResult, Moved, Noun, Printed, Rail, format_number
-from ldlab.program import LdlabError, Study
+from ldlab.program import PERCENT_OF_BASELINE, LdlabError, Study
+from ldlab.program.experiment import GuardRail, OtherKpi
 
 COLUMNS = ["role", "KPI", "arm", "effect", "range", "p", "p adjusted", "limit", "verdict"]
 
@@ -65,7 +67,7 @@ class Kpis(Printed, Noun):
         return rows + list(zip(names, (rail.sentence for rail in self.guard_rails), strict=True))
 
     def _repr_html_(self) -> str:
-        return self.table.to_html(border=0, index=False) + super()._repr_html_()
+        return self.table.to_html(border=0, index=False) + f"<p>{escape(self.sentence)}</p>"
 
     def _secondary_in_words(self) -> str:
         if not self.secondary:
@@ -92,7 +94,7 @@ class Kpis(Printed, Noun):
         return "Every guard-rail held." if len(self.guard_rails) > 1 else "The guard-rail held."
 
 
-def kpis(study: Study) -> Kpis:
+def kpis(study: Study, *, primary: Estimate | None = None) -> Kpis:
     """All KPIs of an experiment: primary, secondary and guard-rails, each by the estimator that leads.
 
     Secondary KPIs are called moved by Benjamini & Hochberg (1995, JRSS B 57) at ``agreement.false_discovery_rate``, over
@@ -101,6 +103,14 @@ def kpis(study: Study) -> Kpis:
     test at (1 - level)/2. With several program arms the secondary KPIs are those of ``study.lead_comparison``;
     guard-rails are asked of every arm apart, as harm in one of them matters. None is corrected for the number of guard-rails:
     'all held' is wrong no more often than each, and a breach is rather seen too often than missed.
+
+    Parameters
+    ----------
+    study
+        An experiment, with all its arms.
+    primary
+        The leading estimate of the primary KPI where it is not the one of least squares, such as one that allows for
+        several looks.
 
     Returns
     -------
@@ -116,10 +126,10 @@ def kpis(study: Study) -> Kpis:
     if program.design.kind != "randomised":
         raise LdlabError(f"kpis: found a design {program.design.kind}; expected a randomised one.")
     lead = study.lead_comparison
-    results = [_result(one, primary=False) for one in lead.secondary]
+    results = list(_secondary(lead))
     rate = program.agreement.false_discovery_rate
     return Kpis(
-        primary=_result(lead, primary=True),
+        primary=_result(lead, primary=True, estimate=primary),
         secondary=discovered(results, rate),
         guard_rails=tuple(_rails(study)),
         false_discovery_rate=rate,
@@ -168,9 +178,10 @@ def _spread(study: Study) -> float | None:
     return spread if math.isfinite(spread) and spread > 0 else None
 
 
-def _result(study: Study, *, primary: bool) -> KpiResult:
-    kpi = study.program.kpi
-    estimate, reason = _leading(study)
+def _result(study: Study, *, primary: bool, estimate: Estimate | None = None) -> KpiResult:
+    kpi, reason = study.program.kpi, ""
+    if estimate is None:
+        estimate, reason = _leading(study)
     said = {"kpi": kpi.label, "unit": kpi.effect_unit, "direction": kpi.direction}
     if estimate is None:
         return KpiResult(**said, verdict="not estimated", reason=reason, sentence=f"Not estimated: {reason}.")
@@ -221,12 +232,52 @@ def moved_in_words(estimate: Estimate, verdict: Moved) -> str:
     return f"{words[verdict]}: {size}."
 
 
+def _secondary(study: Study) -> Iterator[KpiResult]:
+    """Those that could be read, then those that could not, with the reason."""
+    for one in study.secondary:
+        yield _result(one, primary=False)
+    for kpi in _not_read(study.program.secondary_kpis, study.secondary):
+        reason = _why_unread(study, kpi.label)
+        said = {"kpi": kpi.label, "unit": kpi.unit, "direction": kpi.direction, "reason": reason}
+        yield KpiResult(**said, verdict="not estimated", sentence=f"Not estimated: {reason}.")
+
+
 def _rails(study: Study) -> Iterator[GuardRailResult]:
-    """By guard-rail in the file's order, and in each by arm."""
+    """By guard-rail, and in each by arm; then those that could not be read, with the reason."""
     arms = tuple(str(code) for code in study.program.design.treated_values)
-    for place, rail in enumerate(study.guard_rails):
-        for arm in arms or ("",):
-            yield _rail(study.versus(arm).guard_rails[place] if arm else rail, arm)
+    by_arm = [(arm, study.versus(arm) if arms else study) for arm in arms or ("",)]
+    for place in range(len(study.guard_rails)):
+        for arm, part in by_arm:
+            yield _rail(part.guard_rails[place], arm)
+    for rail in _not_read(study.program.guard_rails, study.guard_rails):
+        yield _unread(study, rail)
+
+
+def _not_read[Agreed: OtherKpi](agreed: Sequence[Agreed], read: Sequence[Study]) -> list[Agreed]:
+    """KPIs of the program file that have no study."""
+    labels = {study.program.kpi.label for study in read}
+    return [kpi for kpi in agreed if kpi.label not in labels]
+
+
+def _unread(study: Study, rail: GuardRail) -> GuardRailResult:
+    reason, harm = _why_unread(study, rail.label), rail.largest_acceptable_harm
+    sign = 1 if rail.direction == "decrease" else -1
+    return GuardRailResult(
+        kpi=rail.label,
+        unit=rail.unit,
+        direction=rail.direction,
+        limit=None if harm.unit == PERCENT_OF_BASELINE else sign * harm.value,
+        state="not estimated",
+        reason=reason,
+        sentence=f"Not estimated: {reason}. Harm beyond the limit is not excluded.",
+    )
+
+
+def _why_unread(study: Study, label: str) -> str:
+    """Why a KPI has no study, as the notes of the data say."""
+    start = f"{label} is not evaluated: "
+    found = (note.removeprefix(start).rstrip(".") for note in study.notes if note.startswith(start))
+    return next(found, "it could not be read")
 
 
 def _rail(study: Study, arm: str) -> GuardRailResult:
@@ -281,7 +332,7 @@ def _joined(names: Sequence[str]) -> str:
 
 
 def _p_text(p: float | None) -> str:
-    return "" if p is None else "under .001" if p < 0.001 else f"{p:.2g}".replace("0.", ".", 1)
+    return "" if p is None else "under 0.001" if p < 0.001 else f"{p:.2g}"
 
 
 def _ends(estimate: Estimate | None) -> tuple[str, str]:
@@ -299,7 +350,9 @@ def _row(role: str, result: KpiResult) -> list[str]:
 
 def _rail_row(rail: GuardRailResult) -> list[str]:
     limit = (
-        format_number(rail.limit, 2, sign=True)
+        ""
+        if rail.limit is None
+        else format_number(rail.limit, 2, sign=True)
         if rail.estimate is None
         else _limit_text(rail.estimate, rail.limit)
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,8 +87,8 @@ class Tails(Printed, Noun):
                 f"the {self.top:.2g}% farthest from their arm's mean",
                 f"hold {self.variance_share:.0f}% of the variance",
             ),
-            ("skewness of the estimate", f"{self.skewness:.3f} (bound {LARGEST_SKEWNESS:.3f})"),
-            ("t interval of the plain difference", t),
+            ("skewness of the estimate", f"{format_number(self.skewness, 3)} (bound {LARGEST_SKEWNESS:.3f})"),
+            ("t interval without covariates", t),
             ("bootstrap-t interval", f"{boot}{': ' if self.reason else ''}{self.reason}"),
         ]
 
@@ -96,7 +97,8 @@ def tails(study: Study) -> Tails | None:
     """Heavy-tail diagnostics of the plain difference in means (of the rates, for a rate).
 
     The bootstrap-t (Efron & Tibshirani 1993, chapter 12) draws units, or whole clusters, anew within each arm
-    (deviations from the stratum's mean, where there are strata), 1,999 times, seeded by ``analysis.seed``. Unlike the t
+    (deviations from the stratum's mean, where there are strata; the strata's own differences, where some have a single
+    unit or cluster in an arm, as in matched pairs), 1,999 times, seeded by ``analysis.seed``. Unlike the t
     interval it follows the skewness that the sample shows; extreme values that the sample happens to lack no bootstrap can
     make up for. Raw values count where the KPI is not winsorised, else the clipped ones, as they lead.
 
@@ -118,7 +120,7 @@ def tails(study: Study) -> Tails | None:
         return None
     if kpi.value_type == "rate" and study.program.design.kind == "randomised":
         rows = linearised(study).frame
-    arms = _arms(_without_strata(rows))
+    arms = _differences(rows) if _single(rows) else _arms(_without_strata(rows))
     if min(len(arm.sums) for arm in arms) < FEWEST_GROUPS or all(arm.variance == 0 for arm in arms):
         return None
     return _measured(study, arms, rows)
@@ -190,21 +192,48 @@ def _arms(rows: pd.DataFrame) -> tuple[Arm, Arm]:
 
 
 def _without_strata(rows: pd.DataFrame) -> pd.DataFrame:
-    """Outcome less its stratum's mean in the arm, plus the arm's mean: what is left to vary within strata."""
+    """Values whose plain difference is the blocked one: the arm's mean over strata, and what varies within them.
+
+    A unit counts by its stratum's share of all units over that of its arm, so that treated shares may differ.
+    """
     if "stratum" not in rows:
         return rows
-    own = rows.groupby(["arm", "stratum"])["outcome"].transform("mean")
-    return rows.assign(outcome=rows["outcome"] - own + rows.groupby("arm")["outcome"].transform("mean"))
+    rows = rows[rows.groupby("stratum")["arm"].transform("nunique") == 2]
+    cell = rows.groupby(["arm", "stratum"])["outcome"]
+    share = rows.groupby("stratum")["arm"].transform("size") / len(rows)
+    within = cell.transform("size") / rows.groupby("arm")["arm"].transform("size")
+    of_arm = (cell.transform("mean") * share / within).groupby(rows["arm"]).transform("mean")
+    return rows.assign(outcome=of_arm + (rows["outcome"] - cell.transform("mean")) * share / within)
 
 
-def _measured(study: Study, arms: tuple[Arm, Arm], rows: pd.DataFrame) -> Tails:
-    comparison, program = arms
-    difference = program.mean - comparison.mean
-    error = math.sqrt(program.variance + comparison.variance)
-    groups = len(program.sums) + len(comparison.sums)
+def _single(rows: pd.DataFrame) -> bool:
+    """Whether some stratum has a single unit (or cluster) in an arm, so that nothing varies within it."""
+    if "stratum" not in rows:
+        return False
+    group = rows["cluster"] if "cluster" in rows else pd.Series(rows.index, index=rows.index)
+    return bool((group.groupby([rows["stratum"], rows["arm"]]).nunique() == 1).any())
+
+
+def _differences(rows: pd.DataFrame) -> tuple[Arm]:
+    """The strata's differences between the arms, each counting by its units, as one sample."""
+    means = rows.groupby(["stratum", "arm"])["outcome"].mean().unstack("arm")
+    gap = (means[1] - means[0]).dropna()
+    units = rows.groupby("stratum").size().reindex(gap.index)
+    return (Arm(np.asarray(gap * units, dtype=np.float64), np.asarray(units, dtype=np.float64)),)
+
+
+def _signed(values: Sequence[float]) -> float:
+    """Program less comparison; of a sample of differences, itself."""
+    return float(values[-1] - (values[0] if len(values) > 1 else 0.0))
+
+
+def _measured(study: Study, arms: tuple[Arm, ...], rows: pd.DataFrame) -> Tails:
+    difference = _signed([arm.mean for arm in arms])
+    error = math.sqrt(sum(arm.variance for arm in arms))
+    groups = sum(len(arm.sums) for arm in arms)
     level = study.program.level
-    half = float(stats.t.ppf((1 + level) / 2, groups - 2)) * error
-    skewness = (program.third - comparison.third) / error**3
+    half = float(stats.t.ppf((1 + level) / 2, groups - len(arms))) * error
+    skewness = _signed([arm.third for arm in arms]) / error**3
     reason, low, high = _not_booted(arms, groups), None, None
     if not reason:
         low, high = _bootstrap_t(arms, difference, error, level, study.program.analysis.seed)
@@ -223,7 +252,7 @@ def _measured(study: Study, arms: tuple[Arm, Arm], rows: pd.DataFrame) -> Tails:
     )
 
 
-def _not_booted(arms: tuple[Arm, Arm], groups: int) -> str:
+def _not_booted(arms: tuple[Arm, ...], groups: int) -> str:
     if groups > MOST_GROUPS:
         return f"over {MOST_GROUPS:,} units, drawing them anew takes too long"
     if min(arm.variance for arm in arms) == 0:
@@ -232,17 +261,18 @@ def _not_booted(arms: tuple[Arm, Arm], groups: int) -> str:
 
 
 def _bootstrap_t(
-    arms: tuple[Arm, Arm], difference: float, error: float, level: float, seed: int
+    arms: tuple[Arm, ...], difference: float, error: float, level: float, seed: int
 ) -> tuple[float, float]:
     rng = np.random.default_rng(seed)
     chunk = max(1, CHUNK // max(len(arm.sums) for arm in arms))
     ts = []
     for start in range(0, DRAWS, chunk):
         draws = min(chunk, DRAWS - start)
-        (m0, v0), (m1, v1) = (arm.drawn(draws, rng) for arm in arms)
-        spread = np.sqrt(v0 + v1)
+        drawn = [arm.drawn(draws, rng) for arm in arms]
+        spread = np.sqrt(np.sum([variance for _, variance in drawn], axis=0))
+        means = drawn[-1][0] - (drawn[0][0] if len(drawn) > 1 else 0.0)
         ok = spread > 0
-        ts.append((m1 - m0 - difference)[ok] / spread[ok])
+        ts.append((means - difference)[ok] / spread[ok])
     tail = (1 - level) / 2
     below, above = np.quantile(np.concatenate(ts), [tail, 1 - tail])
     return float(difference - above * error), float(difference - below * error)

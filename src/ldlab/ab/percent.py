@@ -61,7 +61,8 @@ class PercentEffect(Noun):
         if self.value is None or self.low is None or self.high is None:
             return f"no percent effect: {self.reason}"
         low, value, high = (format_number(x, 1, sign=True) for x in (self.low, self.value, self.high))
-        return f"{value} percent of the comparison mean, {level_in_words(self.level)} {low} to {high}"
+        base = "comparison mean" if self.comparison_mean is not None else "comparison's geometric mean"
+        return f"{value} percent of the {base}, {level_in_words(self.level)} {low} to {high}"
 
     def __repr__(self) -> str:
         return str(self)

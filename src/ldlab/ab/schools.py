@@ -15,9 +15,9 @@ UNEVEN = 1.25  # ratio of two errors from which one interval is said to be wider
 FEWER = 0.99  # share of observations below which two answers read different rows
 OTHER_LIKELIHOODS = {
     "Student-t": "weighs extreme values less",
-    "negative binomial": "takes the counts' spread from a model",
+    "negative binomial": "takes the counts to be spread as one distribution has it",
     "cumulative logit": "reads the scale's categories, not their distances",
-    "random intercepts": "takes clusters from a model",
+    "random intercepts": "takes the clusters to be spread normally",
     "log-normal, censored": "allows for durations that were still running",
 }
 
@@ -66,7 +66,7 @@ class Schools(Printed, Noun):
                     f"effect ({e.shown_unit})": e.format(e.value, sign=True),
                     f"{e.level:.0%} from": e.format(e.low, sign=True),
                     "to": e.format(e.high, sign=True),
-                    "one-sided p": f"{1 - e.p_gain:.3f}" if school == "frequentist" else "",
+                    "one-sided p": _p_text(1 - e.p_gain) if school == "frequentist" else "",
                     "chance of any gain": format_chance(e.p_gain) if school == "Bayesian" else "",
                     target: format_chance(e.p_target),
                 }
@@ -77,7 +77,7 @@ class Schools(Printed, Noun):
         f, b = self.frequentist, self.posterior
         return [
             ("in words", self.sentence),
-            ("frequentist", f"{_answer(f)}; one-sided p {1 - f.p_gain:.3f} ({f.method}, {f.se_kind})"),
+            ("frequentist", f"{_answer(f)}; one-sided p {_p_text(1 - f.p_gain)} ({f.method}, {f.se_kind})"),
             ("Bayesian", f"{_answer(b)}; chance of any gain {format_chance(b.p_gain)} ({b.method})"),
         ]
 
@@ -188,17 +188,23 @@ def _question(f: Estimate, b: Estimate) -> Reason | None:
 
 
 def _stopping(f: Estimate, b: Estimate) -> Reason | None:
-    """An interval wider than its error alone makes it: one that allows for looks, or for several arms."""
+    """An interval wider than its error alone makes it: by permutation, or one that allows for looks or several arms."""
     if not (math.isfinite(f.se) and f.has_interval):
         return None
     fixed = _fixed(f, f.value, f.se)
     if f.high - f.low < 1.05 * (fixed.high - fixed.low):
         return None
     text = (
-        f"the frequentist range allows for several looks or comparisons by design (its error alone gives "
+        f"the frequentist range {_why_wide(f)} (its error alone gives "
         f"{f.format(fixed.low, sign=True)} to {f.format(fixed.high, sign=True)})"
     )
     return text, not _contradict(fixed, b)
+
+
+def _why_wide(f: Estimate) -> str:
+    if f.se_kind.startswith("permutation"):
+        return "comes from dealing few clusters anew"
+    return "allows for several looks or comparisons by design"
 
 
 def _fixed(f: Estimate, value: float, se: float) -> Estimate:
@@ -252,7 +258,7 @@ def _likelihood(f: Estimate, b: Estimate) -> Reason | None:
     ratio = b.se / f.se if f.se > 0 else math.inf
     width = f", so its error is {ratio:.1f} times the other's" if not 1 / UNEVEN < ratio < UNEVEN else ""
     accounts = _within_one_error(f, b) or any(word == "Student-t" for word, _ in named)
-    return f"the model {text}{width}", accounts
+    return f"the Bayesian model {text}{width}", accounts
 
 
 def _rows_read(f: Estimate, b: Estimate) -> Reason | None:
@@ -266,6 +272,12 @@ def _rows_read(f: Estimate, b: Estimate) -> Reason | None:
     return f"the {who} leaves out {1 - few / many:.0%} of the rows", _within_one_error(f, b)
 
 
+def _p_text(p: float) -> str:
+    if math.isnan(p):
+        return "not known"
+    return "under 0.001" if p < 0.001 else "over 0.999" if p > 0.999 else f"{p:.3f}"
+
+
 def _answer(e: Estimate) -> str:
     return f"{e.format(e.value, sign=True)} {e.shown_unit}, {e.interval_text()}"
 
@@ -274,7 +286,7 @@ def _in_words(f: Estimate, b: Estimate, reasons: Sequence[str], *, agree: bool, 
     both = f"{f.format(f.value, sign=True)} and {b.format(b.value, sign=True)} {f.shown_unit}"
     if agree:
         verdict = {1: "above zero", -1: "below zero", 0: "not told from zero"}[_says_of_zero(f)]
-        return f"Both schools agree: {both}, {verdict} by either."
+        return f"Both schools agree: {both}, {verdict} by either.{_widths(f, b)}"
     if broken:
         return f"The two schools contradict each other ({both}), and nothing listed explains it: {_look_at(f, b)}."
     if reasons:
@@ -283,6 +295,24 @@ def _in_words(f: Estimate, b: Estimate, reasons: Sequence[str], *, agree: bool, 
         return f"Both schools agree ({both}), but zero lies just inside one range and just outside the other: read it as open."
     gap = abs(b.value - f.value) / _scale_of(f, b)
     return f"The two schools differ ({both}) by {gap:.1f} standard errors, and no reason was found; their ranges overlap."
+
+
+def _widths(f: Estimate, b: Estimate) -> str:
+    """Why one range is much wider than the other, where both say the same; empty where neither is."""
+    if not (f.has_interval and b.has_interval and min(f.high - f.low, b.high - b.low) > 0):
+        return ""
+    ratio = (b.high - b.low) / (f.high - f.low)
+    if 1 / UNEVEN <= ratio <= UNEVEN:
+        return ""
+    wider, times = ("Bayesian", ratio) if ratio > 1 else ("frequentist", 1 / ratio)
+    said = f" The {wider} range is {times:.1f} times as wide"
+    stopping = _stopping(f, b)
+    if wider == "frequentist" and stopping is not None:
+        return f"{said}: it {_why_wide(f)}."
+    if wider == "Bayesian" and f.se_kind == "between strata":
+        return f"{said}: the model does not hold so many strata constant, as the other does."
+    likelihood = _likelihood(f, b)
+    return f"{said}: {likelihood[0].split(', so its')[0]}." if likelihood else f"{said}."
 
 
 def _look_at(f: Estimate, b: Estimate) -> str:

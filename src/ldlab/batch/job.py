@@ -177,18 +177,23 @@ def _ids(program: Program) -> UnitIds:
 
 
 def _write(job: Job, notebook: NotebookNode, about: About) -> None:
-    """Write the cleaned notebook and its page, and hold all files at the gate."""
+    """Write the cleaned notebook and its page, and hold all files at the gate.
+
+    Where a check broke the result, notebook, page and figures show no answer; ``ldlab open`` gives them again.
+    """
     from ldlab.batch import page
 
-    publish.write_notebook(notebook, job.staged / NOTEBOOK_FILE)
-    publish.defuse(job.staged)
     found = _found(job, "estimate.json")
     answer = found or {"claim": {"sentence": _found(job, "plan.json").get("sentence")}}
     own_page = job.notebook in (BRIEF, PORTFOLIO)
+    if not own_page and (why := page.withheld(found)):
+        notebook = page.without_answers(notebook, why)
+        publish.keep_shown_figures(job.staged, notebook)
+    publish.write_notebook(notebook, job.staged / NOTEBOOK_FILE)
+    publish.defuse(job.staged)
     html = page.render(
         notebook,
         in_short_html="" if own_page else page.in_short(answer),
-        withheld="" if own_page else page.withheld(found),
         nav=links(job),
         kind=job.notebook if own_page else "analysis",
         kicker="" if own_page else about.title,

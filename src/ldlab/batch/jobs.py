@@ -14,6 +14,8 @@ from ldlab.batch.store import STAGING
 BRIEF, PORTFOLIO = "program_brief", "portfolio"
 # It reads no data: an experiment is planned before there are any.
 PLAN = "plan"
+# It reads only sums, of however many rows.
+SCALE = "ab_at_scale"
 # The slowest first, so that no long job is left alone at the end.
 SLOWEST_FIRST = ("bayes_impact", "observational", "diff_in_diff", "ab_test")
 

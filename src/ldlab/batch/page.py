@@ -56,7 +56,6 @@ def render(
     kind: str = "",
     kicker: str = "",
     notice_html: str = "",
-    withheld: str = "",
 ) -> str:
     """Render an executed notebook as a page for readers.
 
@@ -80,8 +79,6 @@ def render(
         A line above the H1.
     notice_html
         Put behind the H1, before ``in_short_html``: that something went wrong.
-    withheld
-        Said in place of every output of a cell tagged ``answer``; empty: they are shown.
 
     Raises
     ------
@@ -90,7 +87,7 @@ def render(
         would be fetched from elsewhere.
     """
     notebook = _without_what_does_not_apply(notebook)
-    notebook = _with_alternative_text(_without_answers(notebook, withheld) if withheld else notebook)
+    notebook = _with_alternative_text(notebook)
     settings = {"title": title or "", "extra_css": extra_css, "nav": list(nav), "kind": kind}
     html, _ = _exporter().from_notebook_node(notebook, resources={"ldlab": settings})
     soup = BeautifulSoup(html, "html.parser")
@@ -153,7 +150,7 @@ def _without_what_does_not_apply(notebook: NotebookNode) -> NotebookNode:
     return NotebookNode(notebook | {"cells": kept})
 
 
-def _without_answers(notebook: NotebookNode, why: str) -> NotebookNode:
+def without_answers(notebook: NotebookNode, why: str) -> NotebookNode:
     """A copy in which the outputs of cells tagged ``answer`` give way to the reason."""
     said = NotebookNode(
         output_type="display_data", metadata=NotebookNode(), data=NotebookNode({"text/plain": why})

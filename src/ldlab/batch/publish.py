@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import csv
 import getpass
@@ -99,6 +100,16 @@ def clean(notebook: NotebookNode, *, staging: str, final: str, root: Path) -> No
             cell.execution_count = count if ran else None
             cell.outputs = _kept(cell.outputs, cell.execution_count)
     return _rewritten(notebook, [(re.compile(re.escape(staging)), final), *_path_pairs(root), (_ADDRESS, "")])
+
+
+def keep_shown_figures(folder: Path, notebook: NotebookNode) -> None:
+    """Take away the figures that the notebook saved and does not show."""
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    images = [output.get("data", {}).get("image/png") for output in outputs]
+    shown = {base64.b64decode(image) for image in images if image}
+    for path in (folder / "figures").glob("*.png"):
+        if path.read_bytes() not in shown:
+            path.unlink()
 
 
 def without_paths(text: str, root: Path) -> str:

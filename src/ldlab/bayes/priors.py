@@ -64,12 +64,11 @@ class Priors(Printed):
     any_level: bool = False
 
     def _rows(self) -> list[tuple[str, str]]:
-        low, high = (
-            self._number(self.effect_mean + side * 1.645 * self.effect_sd, sign=True) for side in (-1, 1)
-        )
+        low, high = (self._number(end, sign=True) for end in self._nine_in_ten())
         rows = [
             (
                 "average effect",
+                f"{'about ' if self.link in ('logit', 'log') else ''}"
                 f"Normal({self._number(self.effect_mean)}, {self._number(self.effect_sd)}) {self.unit}: "
                 f"9 in 10 between {low} and {high}",
             ),
@@ -94,6 +93,15 @@ class Priors(Printed):
                 ("residual sd of an arm", f"exponential with mean {self._number(self.residual_scale)}")
             )
         return rows
+
+    def _nine_in_ten(self) -> tuple[float, float]:
+        """The prior's range of the average effect in effect units, by the model's own scale at the baseline."""
+        if self.link not in ("logit", "log"):
+            return self.effect_mean - 1.645 * self.effect_sd, self.effect_mean + 1.645 * self.effect_sd
+        ends = self.baseline_mean + self.link_effect_mean + np.array([-1.645, 1.645]) * self.link_effect_sd
+        back = (lambda x: 100 * special.expit(x)) if self.link == "logit" else np.exp
+        low, high = back(ends) - back(self.baseline_mean)
+        return float(low), float(high)
 
     def _baseline_text(self, scale: str) -> str:
         if self.any_level:

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import optimize
 
+from ldlab.bayes.strata import with_strata
 from ldlab.estimate import Estimate
 from ldlab.program import CrossProducts, LdlabError, Study
 from ldlab.program.cross_products import POOLED, refuse_explained, split_small
@@ -154,7 +155,7 @@ def units_of(study: Study) -> Units:
         raise LdlabError(
             f"bayes: found design {kind}; expected {', '.join(DESIGNS)} or staggered. Use diff_in_diff for this design"
         )
-    study = _complete_cases(unit_changes(study))
+    study = with_strata(_complete_cases(unit_changes(study)))
     frame = study.frame
     arm = frame["arm"].to_numpy(dtype=np.int64)
     _refuse_small_arms(study, arm)

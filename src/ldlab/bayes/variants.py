@@ -181,7 +181,7 @@ def _units_by_arm(study: Study, names: tuple[str, ...]) -> Units:
     variant = units.study.frame["variant"].astype(str)
     segment = np.array([names.index(name) if name in names else 0 for name in variant], dtype=np.int64)
     design = np.column_stack([np.eye(len(names))[segment], units.z])
-    columns = (*(f"arm {name}" for name in names), *study.covariates)
+    columns = (*(f"arm {name}" for name in names), *units.study.covariates)
     return replace(units, segment=segment, segments=names, design=design, columns=columns, own_levels=False)
 
 

@@ -19,6 +19,7 @@ from ldlab.checks.experiment import (
 )
 from ldlab.checks.fairness import Before, anticipation, nomination_dip, other_changes
 from ldlab.checks.honest import Honest, honest_trends
+from ldlab.checks.intact import intact
 from ldlab.checks.methods import methods_agree, second_method
 from ldlab.checks.panels import robust_to_staggering, staggered_weights
 from ldlab.checks.peeking import peeking, planned_looks
@@ -45,6 +46,7 @@ __all__ = [
     "enough_clusters",
     "exposed_before_assignment",
     "honest_trends",
+    "intact",
     "kpi_varies",
     "leads",
     "methods_agree",

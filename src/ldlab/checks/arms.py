@@ -174,7 +174,7 @@ def _split_in_words(
         return f"{found[1]:.1%} of {what} were assigned to training, {planned[1]:.1%} were planned"
     names = arm_names(study)
     told = ", ".join(f"{found[code]:.1%} {names[code]} (planned {planned[code]:.1%})" for code in planned)
-    return f"Of {what} were assigned {told}"
+    return f"{what[:1].upper()}{what[1:]} were assigned thus: {told}"
 
 
 def balance(study: Study) -> Check:

@@ -18,7 +18,7 @@ from ldlab.checks.arms import (
     ratio_p,
     ratio_power,
 )
-from ldlab.checks.assigned import STRAY, cells_p, chi2_noncentrality, more_than_stray
+from ldlab.checks.assigned import STRAY, cells_p, chi2_noncentrality, more_than_stray, split_p
 from ldlab.checks.experiment import BEFORE_P
 from ldlab.checks.sample_ratios import LOOK_FOR, THIN, P
 from ldlab.checks.shared import POWER, can_be_shown, count_text, noncentrality, not_run
@@ -131,7 +131,7 @@ def _cells(experiment: Experiment, table: pd.DataFrame, name: str, kind: str, gr
     if len(table) < 2:
         return None
     counts, planned = table.to_numpy(), _planned(experiment)
-    p = cells_p(counts, planned, experiment.program.analysis.seed)
+    p = split_p(counts, planned, experiment.program.analysis.seed)
     failed, against = p < P, "from the plan" if planned is not None else "from each other"
     sentence = f"Over {len(table)} {groups} the split between the arms differs {against} as chance allows."
     share = counts.sum(axis=0) / counts.sum() if planned is None else planned

@@ -11,11 +11,11 @@ import pandas as pd
 from ldlab.checks.assigned import (
     arm_column,
     arm_names,
-    cells_p,
     chi2_noncentrality,
     counted,
     drawn,
     planned_shares,
+    split_p,
 )
 from ldlab.checks.shared import assigned_by_cluster, can_be_shown, not_run
 from ldlab.estimate import Check
@@ -55,7 +55,9 @@ def sample_ratio_by_stratum(study: Study) -> Check | None:
 
 
 def sample_ratio_by_day(study: Study) -> Check | None:
-    """Whether the arms have the planned shares on every day of assignment: joint chi-square test, failed at p < .001.
+    """Whether the arms have the planned shares on every day of assignment: failed at p < .001.
+
+    Two tests count for one: chi-square of all days together, and the exact test of the day farthest off.
 
     Weeks, or months, where the median day has under 50 units; units without a date are a cell of their own. Where
     no share is planned, days are held against each other. Where whole clusters were assigned, clusters count. The
@@ -101,7 +103,7 @@ def _by(
     names = names if by == arm_column(study) else {0: "comparison", 1: "trained"}
     counts = counted(group, rows[by], names)
     shares = None if planned is None or kind == "stratum" else np.array([planned[code] for code in names])
-    p = cells_p(counts.to_numpy(), shares, study.program.analysis.seed)
+    p = split_p(counts.to_numpy(), shares, study.program.analysis.seed)
     failed = p < P
     against = "differs from the plan" if shares is not None else "varies"
     sentence = f"Over {len(counts)} {groups} the split between the arms {against} as chance allows."

@@ -20,6 +20,7 @@ from ldlab.data.limits import (
     too_early_can_be_told,
     variants_can_be_shown,
 )
+from ldlab.data.lots import DISCRETE, LOOK_FOR_VALUES, lots_can_be_followed, one_value_arm
 from ldlab.data.other_kpis import other_studies
 from ldlab.data.read import read_table, select, source_name
 from ldlab.data.sums import quoted
@@ -148,7 +149,12 @@ def _refuse_thin_data(frame: pd.DataFrame, assigned: pd.DataFrame, program: Prog
     elif frame.groupby("arm")["outcome"].nunique().max() == 1:
         hint = "It may be the treatment under another name."
         faults.add(program.kpi.column, "one value in each arm", "a KPI that varies within the arms", hint)
+    elif program.kpi.value_type not in DISCRETE and (arm := one_value_arm(frame, program)):
+        found = f"one value for everybody in arm {arm}"
+        faults.add(program.kpi.column, found, "a KPI that varies within the arms", LOOK_FOR_VALUES)
     faults.stop_if_any()
+    if program.design.kind == "randomised":
+        lots_can_be_followed(frame, program)
 
 
 def _baseline(frame: pd.DataFrame, covariates: tuple[str, ...], program: Program) -> float:

@@ -106,6 +106,12 @@ def checked_frame(raw: pd.DataFrame, program: Program) -> Checked:
             add_experiment(raw.loc[frame.index], frame, program, faults)
             twice = int(frame["two_arms"].sum())
             left_out = [(f"{program.design.units} found in more than one arm", twice)] if twice else []
+            if twice == len(frame):
+                arm = str(columns.assignment or columns.treatment)
+                found = f"every {program.design.unit} in more than one arm"
+                hint = "Look for a table that has a row for each arm, and for an id that is not the unit's."
+                faults.add(arm, found, "each in one arm", hint)
+                faults.stop_if_any()
         unique(frame, ["unit"], [columns.unit], faults)
         panel = Panel(frame, (), left_out, before_notes(frame, program))
     faults.stop_if_any()
@@ -151,24 +157,26 @@ def columns_exist(raw: pd.DataFrame, program: Program, faults: Faults) -> None:
 
 
 def _identifiers(raw: pd.DataFrame, column: str, faults: Faults) -> pd.Series:
-    missing = int(raw[column].isna().sum())
+    units = as_text(raw[column])
+    missing = int(units.isna().sum())
     if missing:
         faults.add(column, f"{missing} rows without a unit", "a unit in every row")
-    return as_text(raw[column])
+    return units
 
 
 def _clusters(raw: pd.DataFrame, column: str, faults: Faults) -> pd.Series:
-    missing = int(raw[column].isna().sum())
+    clusters = as_text(raw[column])
+    missing = int(clusters.isna().sum())
     if missing:
         faults.add(column, f"{missing} rows without a cluster", "a cluster in every row")
-    elif raw[column].nunique() < 2:
+    elif clusters.nunique() < 2:
         faults.add(
             column,
             "one cluster",
             "at least two clusters",
             "Leave columns.cluster out if nothing is clustered.",
         )
-    return as_text(raw[column])
+    return clusters
 
 
 def outcome_of(

@@ -154,6 +154,9 @@ design:
 {start}  columns:
 {listed}
     covariates: [{covariates}]  # measured before training; take out what is not
+    # experiments: stratum, team, assigned_on, exposed_on, measured_on, dose, exploratory_segments
+  # planned_treated_share: 0.5  # experiments: the share that was meant to be trained
+  # treated_values: [version b, version c]  # experiments with several program arms, and control_value for the rest
   # negative_controls:  # observational: what training cannot have changed
   #   - {{column: minutes_last_year, label: minutes last year, kind: period}}
   # other_changes:
@@ -173,6 +176,16 @@ agreement:
     - {{decision: test further}}
   # too_early_before: 2026-01-01
   # trim_propensity: {{below: 0.1, above: 0.9}}  # observational: who is too unlike the other group to be compared
+
+# Experiments: KPIs that do not decide, KPIs that must not be harmed, and when the result may be read.
+# secondary_kpis:
+#   - {{column: c, label: l, unit: u, direction: increase, value_type: binary,
+#      smallest_effect_worth_having: {{value: 5, unit: percentage points}}}}
+# guard_rails:
+#   - {{column: c, label: l, unit: u, direction: increase, value_type: continuous,
+#      largest_acceptable_harm: {{value: 5, unit: percent of baseline}}}}
+# looks: {{method: always_valid, planned_units: 2000}}  # or fixed, or group_sequential with at: [500, 1000, 2000]
+# plan: {{mean: 50.0, sd: 5.0, power: 0.8}}  # how large must it be? With analysis: {{notebooks: [plan]}} no data are read
 
 # costs:
 #   currency: EUR

@@ -11,6 +11,7 @@ from ldlab.data.values import Faults, as_text, numeric
 from ldlab.program import Program, shorten
 
 DATES = ("assigned_on", "exposed_on", "measured_on")
+COPIED = 10  # different values that two columns share; fewer may be chance
 ZONE = r"\d{2}:\d{2}.*(?:Z|[+-]\d{2}(?::?\d{2})?)$"
 
 
@@ -38,6 +39,8 @@ def add_experiment(raw: pd.DataFrame, frame: pd.DataFrame, program: Program, fau
     if columns.dose is not None:
         frame["dose"] = numeric(raw, columns.dose, faults)
         negative = int((frame["dose"] < 0).sum())
+        if raw[columns.dose].isna().all():
+            faults.add(columns.dose, "no dose at all", "doses in at least some rows")
         if negative:
             faults.add(columns.dose, f"{negative:,} negative doses", "doses from 0 up")
     add_before(raw, frame, program, faults)
@@ -49,17 +52,28 @@ def add_before(raw: pd.DataFrame, frame: pd.DataFrame, program: Program, faults:
     kpi = program.kpi
     if kpi.before_column is None:
         return
+    readable = len(faults.found)
     before = numeric(raw, kpi.before_column, faults)
-    if before.nunique() < 2:
-        hint = "Leave before_column out if there is no such KPI."
+    hint = "Leave before_column out if there is no such KPI."
+    if before.nunique() < 2 and len(faults.found) == readable:
         found = "one value or none"
         faults.add(kpi.before_column, found, "the KPI before assignment, which varies between units", hint)
+    elif _same_values(before, raw[kpi.column]):
+        found = f"the values of {kpi.column} again"
+        faults.add(kpi.before_column, found, "the KPI as it was before assignment", hint)
     if kpi.scale == "log":
         none = int((before <= 0).sum())
         if none:
             faults.add(kpi.before_column, f"{none:,} values of 0 or less", "values above 0 for scale: log")
         before = np.log(before.where(before > 0))
     frame["before"] = before * 100 if kpi.value_type == "binary" else before
+
+
+def _same_values(before: pd.Series, after: pd.Series) -> bool:
+    """Whether the KPI before is the KPI itself, wherever both are known: at least 10 different values."""
+    numbers = pd.to_numeric(after, errors="coerce")
+    both = before.notna() & numbers.notna()
+    return before[both].nunique() >= COPIED and bool((before[both] == numbers[both]).all())
 
 
 def winsorise(frame: pd.DataFrame, program: Program) -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from ldlab.data.contract import columns_exist, outcome_of
 from ldlab.data.limits import arms_can_be_shown
+from ldlab.data.lots import DISCRETE, LOOK_FOR_VALUES
 from ldlab.data.read import source_name
 from ldlab.data.sql_contract import arm_codes, in_every_row, telling, within_bounds
 from ldlab.data.sums import Ints, Table, quoted
@@ -191,4 +192,8 @@ def shown_arms(primary: KpiSums, codes: tuple[str, ...], program: Program) -> No
     elif not any(arm.about[0, 0] > 0 for arm in (seen[0], primary.of(range(1, len(codes))))):
         hint = "It may be the treatment under another name."
         faults.add(program.kpi.column, "one value in each arm", "a KPI that varies within the arms", hint)
+    elif program.kpi.value_type not in DISCRETE and not all(arm.about[0, 0] > 0 for arm in seen):
+        flat = next(code for code, arm in zip(codes, seen, strict=True) if not arm.about[0, 0] > 0)
+        found = f"one value for everybody in arm {flat}"
+        faults.add(program.kpi.column, found, "a KPI that varies within the arms", LOOK_FOR_VALUES)
     faults.stop_if_any()

@@ -66,9 +66,10 @@ def load_experiment(program: Program) -> Experiment:
     Raises
     ------
     LdlabError
-        A design that needs the rows: clusters, strata, censored durations; numbers too large to square.
+        Numbers too large to square.
     InputError
-        With every breach of the data contract: the column, what was found, what was expected.
+        With every breach of the data contract: the column, what was found, what was expected; a design that needs the
+        rows: clusters, strata, censored durations.
     """
     _reads_only_sums(program)
     try:
@@ -81,20 +82,18 @@ def load_experiment(program: Program) -> Experiment:
 
 def _reads_only_sums(program: Program) -> None:
     """Refuse by name what sums by arm cannot tell."""
-    columns, kind = program.design.columns, program.design.kind
-    why = ""
+    columns, kind, faults = program.design.columns, program.design.kind, Faults(source_name(program))
+    rows = "Only sums by arm are read at scale; use the notebook ab_test, which reads the rows."
     if kind != "randomised":
-        why = f"design {kind}; expected randomised"
-    elif columns.cluster is not None:
-        why = f"columns.cluster: {columns.cluster}; expected units that were assigned one by one"
-    elif columns.stratum is not None:
-        why = f"columns.stratum: {columns.stratum}; expected lots drawn among all units alike"
-    elif program.kpi.censored_column is not None:
-        why = "durations of which some were still running; expected durations that have ended"
-    if why:
-        raise LdlabError(
-            f"at scale: found {why}, because only sums by arm are read. Use the notebook ab_test, which reads the rows"
-        )
+        faults.add("design.kind", kind, "randomised")
+    if columns.cluster is not None:
+        faults.add("design.columns.cluster", columns.cluster, "units that were assigned one by one", rows)
+    if columns.stratum is not None:
+        faults.add("design.columns.stratum", columns.stratum, "lots drawn among all units alike", rows)
+    if program.kpi.censored_column is not None:
+        running = "durations of which some were still running"
+        faults.add("kpi.censored_column", running, "durations that have ended", rows)
+    faults.stop_if_any()
 
 
 def _experiment(table: Table, program: Program, sha256: Callable[[], str]) -> Experiment:
@@ -287,7 +286,9 @@ def _about_means(sums: Sums, rows: NDArray[np.bool_]) -> tuple[Floats, Floats]:
     diagonal = np.einsum("ckk->ck", about)
     flat = diagonal <= 1e-12 * np.einsum("ckk->ck", products)
     about[flat[:, :, None] | flat[:, None, :]] = 0.0
-    return shifted + sums.shift, about
+    mean = shifted + sums.shift
+    mean[np.abs(mean) <= 1e-14 * n[:, None] ** 0.5 * np.abs(sums.shift)] = 0.0
+    return mean, about
 
 
 def _central(sums: Sums, powers: Floats) -> Floats:

@@ -11,9 +11,10 @@ import pandas as pd
 from ldlab.data.contract import Checked, outcome_of
 from ldlab.data.experiment import add_before, before_covariates, before_notes, winsorise
 from ldlab.data.limits import arms_can_be_shown, percent_has_a_base, target_is_possible, variants_can_be_shown
+from ldlab.data.lots import LOOK_FOR_VALUES, one_value_arm
 from ldlab.data.read import source_name
 from ldlab.data.values import Faults, varies
-from ldlab.program import Fault, InputError, Program, Study
+from ldlab.program import InputError, Program, Study
 from ldlab.program.sections import Kpi
 from ldlab.program.study import missing_by_arm
 
@@ -119,6 +120,8 @@ def _says_nothing(seen: pd.DataFrame, frame: pd.DataFrame, program: Program) -> 
         return "it has the same value in every row"
     if seen.groupby("arm")["outcome"].nunique().max() == 1:
         return "it has one value in each arm, as if it were the treatment under another name"
+    if arm := one_value_arm(seen, program):
+        return f"it has one value for everybody in arm {arm}. {LOOK_FOR_VALUES}"
     return ""
 
 
@@ -133,7 +136,12 @@ def _placed(error: InputError, kpi: Kpi, where: str, amount: str = "") -> InputE
     roles = {getattr(kpi, role): role for role in ("column", "exposure_column", "before_column")}
     fields = {column: f"{where}.{role} ({column})" for column, role in roles.items() if column is not None}
     fields["kpi.target"] = f"{where}.{amount}"
+    own = f"Give {amount} in {kpi.unit}."
     return InputError(
-        Fault(f.file, f.line, fields.get(f.field, f"{where}: {f.field}"), f.found, f.expected, f.hint)
-        for f in error.faults
+        replace(
+            fault,
+            field=fields.get(fault.field, f"{where}: {fault.field}"),
+            hint=own if fault.field == "kpi.target" and fault.hint else fault.hint,
+        )
+        for fault in error.faults
     )

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import os
 import re
+import warnings
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -77,12 +78,19 @@ def read_files(
     sql, values = _reading(files, missing_values, name)
     with _connection(os.getpid()).cursor() as connection:
         try:
-            frame = connection.execute(sql, values).df()
+            frame = _frame(connection.execute(sql, values))
         except duckdb.Error as error:
             raise _unreadable(error, files[0], root, name) from None
     if _reader(files[0]) == "csv":
         _refuse_repeated_columns(files[0], frame, name)
     return frame
+
+
+def _frame(result: duckdb.DuckDBPyConnection) -> pd.DataFrame:
+    """The rows; DuckDB hands times with a zone to pandas in a way that pandas warns of, and will drop."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The inplace keyword")
+        return result.df()
 
 
 def select(program: Program, what: str, rest: str = "") -> pd.DataFrame:
@@ -102,7 +110,7 @@ def select(program: Program, what: str, rest: str = "") -> pd.DataFrame:
             else:
                 files = _files(str(program.data.source), root, name)
                 data, values = _reading(files, program.data.missing_values, name)
-            return connection.execute(f"SELECT {what} FROM (\n{data}\n) {rest}", values).df()
+            return _frame(connection.execute(f"SELECT {what} FROM (\n{data}\n) {rest}", values))
         except duckdb.Error as error:
             raise _fault(name, first_line(error, root), "a table with the program file's columns") from None
 
@@ -209,7 +217,7 @@ def _files(source: str, root: Path, name: str) -> list[Path]:
 def _run_query(query: str, root: Path, name: str) -> pd.DataFrame:
     with duckdb.connect() as connection:
         try:
-            return connection.execute(_one_select(query, root, name, connection)).df()
+            return _frame(connection.execute(_one_select(query, root, name, connection)))
         except duckdb.Error as error:
             raise _fault(name, first_line(error, root), "a SELECT that runs") from None
 

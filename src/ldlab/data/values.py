@@ -115,9 +115,11 @@ def as_text(values: pd.Series) -> pd.Series:
 
 
 def _texts(distinct: pd.Series) -> pd.Series:
+    """Texts; one of spaces only is missing."""
     if pd.api.types.is_float_dtype(distinct) and (distinct % 1 == 0).all():
         distinct = distinct.astype("Int64")
-    return distinct.astype("string").astype(object)
+    text = distinct.astype("string")
+    return text.where(text.str.strip() != "", None).astype(object)
 
 
 def _by_distinct(values: pd.Series, name: Callable[[pd.Series], Iterable[Any]]) -> pd.Series:

@@ -282,7 +282,7 @@ def infer(
 
 def refused(estimate: Estimate) -> Estimate:
     """The estimate without an interval: infinite bounds, and chances that are not a number."""
-    nothing = dict.fromkeys(("p_gain", "p_target", "p_negligible"), math.nan)
+    nothing = dict.fromkeys(("p_gain", "p_target", "p_negligible", "p_worthwhile"), math.nan)
     bounds = {"low": -math.inf, "high": math.inf, "se": math.inf, "df": None}
     return estimate.model_copy(update={**bounds, **nothing, "se_kind": "no interval can be given"})
 
@@ -305,7 +305,8 @@ def _jackknife(study: Study, estimate: Estimate, plan: Inference, engine: Engine
 
 def _with_error(estimate: Estimate, se: float, df: float | None, se_kind: str) -> Estimate:
     """The same estimate with another error, and all that follows from it."""
-    derived = {"value", "se", "df", "se_kind", "low", "high", "p_gain", "p_target", "p_negligible"}
+    chances = {"p_gain", "p_target", "p_negligible", "p_worthwhile"}
+    derived = {"value", "se", "df", "se_kind", "low", "high", *chances}
     fields = {name: getattr(estimate, name) for name in Estimate.model_fields if name not in derived}
     return Estimate.from_t(estimate.value, se, df=df, se_kind=se_kind, **fields)
 
@@ -326,12 +327,13 @@ def _permutation(study: Study, estimate: Estimate, plan: Inference, engine: Engi
     shown = plan.treated_clusters is not None and plan.comparison_clusters is not None
     ways = f", {len(others) + 1:,} assignments" if shown else ""
     all_of_them = f"{len(starts):,} {what}"
-    target = told.above(estimate.target)
+    target, smallest = told.above(estimate.target), told.above(estimate.smallest)
     made = estimate.model_copy(
         update={
             "se": se, "df": None, "se_kind": f"permutation of {all_of_them}{ways}", "low": low, "high": high,
             "p_gain": told.above(0.0) if estimate.sign > 0 else 1 - told.above(0.0),
             "p_target": target if estimate.sign > 0 else 1 - target,
+            "p_worthwhile": smallest if estimate.sign > 0 else 1 - smallest,
             "p_negligible": max(0.0, told.above(-abs(estimate.smallest)) - told.above(abs(estimate.smallest))),
         }
     )  # fmt: skip

@@ -191,7 +191,11 @@ class Estimate(Printed, Noun):
 
     def _rows(self) -> list[tuple[str, str]]:
         counts = ", ".join(f"{count:,} {name}" for name, count in self.n.items() if count is not None)
-        log = f" (log points {self.value:.4f}, se {self.se:.4f})" if self.scale == "log" else ""
+        log = (
+            f" (log points {format_number(self.value, 4)}, se {format_number(self.se, 4)})"
+            if self.scale == "log"
+            else ""
+        )
         se = "" if self.scale == "log" else f", se {format_number(self.se, self.decimals + 1)}"
         return [
             (self.method + (f", {self.term}" if self.term else ""), self.estimand),

@@ -49,7 +49,7 @@ class GuardRailResult(Noun):
     arm
         Which of several program arms; empty with one.
     limit
-        Largest acceptable harm as a signed effect, in effect units.
+        Largest acceptable harm as a signed effect, in effect units; None where it is a percentage of what is not known.
     bound
         The interval's end on the harmful side: harm beyond it is excluded with one-sided error (1 - level)/2.
     state
@@ -64,7 +64,7 @@ class GuardRailResult(Noun):
     direction: Literal["increase", "decrease"]
     arm: str = ""
     estimate: Estimate | None = None
-    limit: float
+    limit: float | None
     bound: float | None = None
     state: Rail
     harmed: bool = False

@@ -62,9 +62,9 @@ def format_chance(chance: float) -> str:
     """
     if math.isnan(chance):
         return "not known"
-    if chance > 0.995:
+    if chance >= 0.995:
         return "over 99.5%"
-    if chance < 0.005:
+    if chance <= 0.005:
         return "under 0.5%"
     return f"{chance:.0%}"
 

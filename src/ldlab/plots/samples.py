@@ -169,11 +169,15 @@ def arms(study: Study) -> Figure:
         frame.groupby("unit", sort=False)[["arm", "outcome"]].mean() if study.program.is_panel else frame
     )
     values = [per_unit.loc[per_unit["arm"] == arm, "outcome"].to_numpy(dtype=float) for arm in (0, 1)]
-    means = [float(part.mean()) for part in values]
+    log = kpi.scale == "log"
+    means = [float(np.exp(part.mean())) if log else float(part.mean()) for part in values]
+    if log:
+        values = [np.exp(part) for part in values]
     decimals = decimals_for(np.concatenate(values).std())
-    unit = "log points" if kpi.scale == "log" else kpi.unit
+    unit = "percent" if kpi.value_type == "binary" else kpi.unit
     said = f"{format_number(means[1], decimals)} against {format_number(means[0], decimals)} {unit}"
-    title = f"Mean {kpi.label}, trained against comparison: {said}"
+    which = "Share with" if kpi.value_type == "binary" else "Geometric mean of" if log else "Mean"
+    title = f"{which} {kpi.label}, trained against comparison: {said}"
     with style():
         if kpi.value_type == "binary":
             canvas, axes = new_axes(2.0)
@@ -181,7 +185,10 @@ def arms(study: Study) -> Figure:
             axes.set_xlabel(f"share with {kpi.label} (percent)")
             return finished(canvas, "arms", title, f"{title}.")
         edges = _classes(values, study.program.analysis.minimum_group_size)
-        labels, shares = _class_labels(edges), [100 * _counts(part, edges) / len(part) for part in values]
+        whole = all((part == np.round(part)).all() for part in values)
+        ends = (0.0 if kpi.value_type == "count" else kpi.lowest, kpi.highest)
+        labels = _class_labels(edges, whole=whole, ends=ends)
+        shares = [100 * _counts(part, edges) / len(part) for part in values]
         canvas, axes = new_axes(1.5 + 0.42 * len(labels))
         rows = np.arange(len(labels))
         axes.barh(rows - 0.19, shares[1], height=0.36, color=ACCENT, label="trained")
@@ -203,9 +210,17 @@ def _classes(values: Sequence[np.ndarray], minimum: int) -> np.ndarray:
     """Inner edges of classes, at round numbers, such that every class holds ``minimum`` of each arm."""
     pooled = np.concatenate(values)
     low, high = np.quantile(pooled, [0.03, 0.97])
+    few = np.unique(pooled)
+    if len(few) <= 10 and (few == np.round(few)).all():
+        return _kept(values, few[1:], minimum)
     ticks = MaxNLocator(nbins=9, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+    return _kept(values, ticks[(ticks > low) & (ticks < high)], minimum)
+
+
+def _kept(values: Sequence[np.ndarray], ticks: np.ndarray, minimum: int) -> np.ndarray:
+    """Those edges, from below, between which each class holds ``minimum`` of each arm."""
     kept: list[float] = []
-    for edge in ticks[(ticks > low) & (ticks < high)]:
+    for edge in ticks:
         trial = [*kept, float(edge)]
         if min(_counts(part, np.array(trial))[-2] for part in values) >= minimum:
             kept = trial
@@ -219,9 +234,26 @@ def _counts(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
     return np.bincount(np.searchsorted(edges, values, side="right"), minlength=len(edges) + 1)
 
 
-def _class_labels(edges: np.ndarray) -> list[str]:
+def _class_labels(
+    edges: np.ndarray, *, whole: bool = False, ends: tuple[float | None, float | None] = (None, None)
+) -> list[str]:
+    """What lies between edges; of ``whole`` numbers between whole edges, '0', '1', '2 to 4', '5 or more'.
+
+    ``ends`` are the lowest and highest value that there can be, where known.
+    """
     if not len(edges):
         return ["all"]
+    if whole and (edges == np.round(edges)).all():
+        inner = [
+            format_number(low, 0) + ("" if high - low == 1 else f" to {format_number(high - 1, 0)}")
+            for low, high in pairwise(edges.tolist())
+        ]
+        first, last = format_number(edges[0] - 1, 0), format_number(edges[-1], 0)
+        return [
+            first if edges[0] - 1 == ends[0] else f"{first} or less",
+            *inner,
+            last if edges[-1] == ends[1] else f"{last} or more",
+        ]
     exact = (
         decimals for decimals in range(9) if np.allclose(edges, np.round(edges, decimals), rtol=1e-9, atol=0)
     )

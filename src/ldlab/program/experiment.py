@@ -108,7 +108,9 @@ class Looks(Section):
         if self.method == "group_sequential" and len(self.at) < 2:
             raise refuse("two or more planned looks", f"{len(self.at)} planned", at=("at",))
         if self.method == "fixed" and len(self.at) > 1:
-            raise refuse("at most one look, the end, with method fixed", f"{len(self.at)} planned", at=("at",))
+            raise refuse(
+                "at most one look, the end, with method fixed", f"{len(self.at)} planned", at=("at",)
+            )
         by_date = bool(self.at) and isinstance(self.at[0], dt.date)
         if self.method == "group_sequential" and by_date and self.planned_units is None:
             raise refuse("planned_units, because the looks are dates", at=("planned_units",))

@@ -163,7 +163,11 @@ class Program(Section):
             said = fault.get("ctx", {})
             place = list(said.get("at", fault["loc"]))
             if place and place[0] in ("target", "smallest_effect_worth_having"):
-                place[0] = "largest_acceptable_harm" if isinstance(kpi, GuardRail) else "smallest_effect_worth_having"
+                place[0] = (
+                    "largest_acceptable_harm"
+                    if isinstance(kpi, GuardRail)
+                    else "smallest_effect_worth_having"
+                )
             raise refuse(said.get("expected", fault["msg"]), said.get("found"), at=(*at, *place)) from None
 
     def _groups_are_no_outcomes(self, kpis: set[str]) -> None:
@@ -176,7 +180,16 @@ class Program(Section):
         taken |= dict.fromkeys(kpis, "a KPI")
         described: list[tuple[str, str | None]] = [
             (role, getattr(columns, role))
-            for role in ("cluster", "team", "stratum", "segment", "dose", "assigned_on", "exposed_on", "measured_on")
+            for role in (
+                "cluster",
+                "team",
+                "stratum",
+                "segment",
+                "dose",
+                "assigned_on",
+                "exposed_on",
+                "measured_on",
+            )
         ]
         for role, column in described:
             if column in taken:
@@ -185,8 +198,11 @@ class Program(Section):
         for place, column in enumerate(columns.exploratory_segments):
             others = (columns.segment, *columns.exploratory_segments[:place])
             if column in taken or column in others:
-                at = ("design", "columns", "exploratory_segments", place)
-                raise refuse("a column without another role", column, at=at)
+                raise refuse(
+                    "a column without another role",
+                    column,
+                    at=("design", "columns", "exploratory_segments", place),
+                )
 
     @model_validator(mode="after")
     def _experiment_fits_the_design(self) -> Self:

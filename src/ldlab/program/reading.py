@@ -110,7 +110,11 @@ def _fault(error: Any, model: type[BaseModel], document: Document, file: str) ->
         hint = "Smaller groups can identify people."
     given = error["input"]
     found = (
-        "a section" if isinstance(given, dict) else f"a list of {len(given)}" if isinstance(given, list) else shorten(given)
+        "a section"
+        if isinstance(given, dict)
+        else f"a list of {len(given)}"
+        if isinstance(given, list)
+        else shorten(given)
     )
     return Fault(file, line, field, found, expected, hint)
 

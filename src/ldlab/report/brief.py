@@ -203,6 +203,8 @@ class Brief(Saved):
             rows.append(("Guard-rails", guard_rails_html(self.results[0].guard_rails)))
         if self.results[0].secondary:
             rows.append(("Also moved?", secondary_html(self.results[0].secondary)))
+        if self.results[0].findings:
+            rows.append(("Also found", "<br>".join(escape(text) for text in self.results[0].findings)))
         return rows
 
     def _money(self) -> str:

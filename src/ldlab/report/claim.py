@@ -36,6 +36,17 @@ GRADE_MEANS: dict[str, str] = {
     "E": "no fair comparison: says nothing about cause",
 }
 
+RANDOMISED_MEANS: dict[str, str] = {
+    "B": "randomised, one needed check failed or could not be run",
+    "C": "randomised, two needed checks failed or could not be run",
+    "D": "randomised, too many checks failed or could not be run: direction at most",
+}
+
+
+def grade_in_words(design: str, evidence: Grade) -> str:
+    """What a grade means for a design."""
+    return (RANDOMISED_MEANS if design == "randomised" else {}).get(evidence, GRADE_MEANS[evidence])
+
 
 def applying(checks: Sequence[Check | None]) -> list[Check]:
     """The checks that apply to the design; the others are None."""
@@ -220,8 +231,8 @@ def decide(
     """What the rule that was agreed says of this estimate.
 
     The rule is not applied to a broken claim, nor before its time; below the agreed minimum grade it can say
-    no more than 'test further'. Where it says 'scale' or 'continue', a breached guard-rail turns that into 'fix', and
-    one that is not shown to hold into 'test further'.
+    no more than 'test further'. Where it says 'scale' or 'continue', a breached guard-rail of the arm that leads (of any,
+    if all lead) turns that into 'fix', and one that is not shown to hold into 'test further'.
     """
     agreement = program.agreement
     if claim.verdict == "not readable":
@@ -239,7 +250,9 @@ def decide(
     if GRADES.index(evidence) > GRADES.index(agreement.minimum_grade):
         because = f"Evidence is graded {evidence}; the agreement lets the rule speak from {agreement.minimum_grade} up."
         return Decision(decision="test further", reason=because)
-    return _within_guard_rails(_by_rule(agreement, chances), guard_rails)
+    arm = None if agreement.lead_arm is None else str(agreement.lead_arm)
+    deciding = [rail for rail in guard_rails if arm is None or rail.arm in ("", arm)]
+    return _within_guard_rails(_by_rule(agreement, chances), deciding)
 
 
 def _by_rule(agreement: Agreement, chances: Mapping[str, float | None]) -> Decision:

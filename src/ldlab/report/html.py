@@ -21,7 +21,7 @@ color:var(--ink);font:16px/1.5 Inter,system-ui,"Segoe UI",Helvetica,Arial,sans-s
 .ldlab .grade{display:inline-flex;gap:4px;vertical-align:middle;margin-right:10px}
 .ldlab .grade i{font-style:normal;width:26px;height:26px;line-height:24px;text-align:center;border:1px solid var(--line);color:var(--soft);font-size:14px}
 .ldlab .grade i.on{background:var(--accent);border:2px solid var(--accent);color:#fff;font-weight:600;line-height:22px}
-.ldlab .checks{list-style:none;margin:8px 0 0;padding:0;font-size:14.5px}.ldlab .checks li{padding:2px 0 2px 76px;position:relative}
+.ldlab .checks{list-style:none;margin:8px 0 0;padding:0;font-size:14.5px}.ldlab .checks li{padding:2px 0 2px 96px;position:relative}
 .ldlab .checks li b{position:absolute;left:0;font-size:13px;font-weight:400;color:var(--soft);top:3px}.ldlab .checks .f b{color:var(--bad);font-weight:600}
 .ldlab td b.good{color:var(--good)}.ldlab td b.bad{color:var(--bad)}.ldlab ol,.ldlab ul.plain{margin:0;padding-left:20px}.ldlab footer{margin-top:22px;color:var(--soft);font-size:13px;border-top:1px solid var(--line);padding-top:10px}
 .ldlab .bar{position:relative;height:66px;margin:6px 0 0}.ldlab .bar .axis{position:absolute;left:0;right:0;top:32px;border-top:2px solid var(--line)}

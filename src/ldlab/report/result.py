@@ -70,6 +70,15 @@ class OtherKpis(Protocol):
         ...
 
 
+class Said(Protocol):
+    """Anything that says what it found in a sentence."""
+
+    @property
+    def sentence(self) -> str:
+        """For a leader."""
+        ...
+
+
 class Saved(Noun):
     """A noun that is saved as a file in a folder of its own."""
 
@@ -101,6 +110,7 @@ class Result(Saved):
     money: Money | None = None
     secondary: tuple[KpiResult, ...] = ()
     guard_rails: tuple[GuardRailResult, ...] = ()
+    findings: tuple[str, ...] = ()
     deviations: tuple[str, ...] = ()
     limits: tuple[str, ...] = ()
     sample: dict[str, int | str | None]
@@ -130,7 +140,7 @@ class Result(Saved):
         rows = [
             ("Claim", self.claim.sentence),
             ("Verdict", f"{self.claim.verdict}: {VERDICT_MEANS[self.claim.verdict]}"),
-            ("Evidence", f"grade {self.grade}: {claims.GRADE_MEANS[self.grade]}"),
+            ("Evidence", f"grade {self.grade}: {claims.grade_in_words(self.lead.design, self.grade)}"),
             (
                 "Decision" if self.leads else "The rule would say",
                 f"{self.decision.decision}. {self.decision.reason}"
@@ -153,6 +163,7 @@ def conclude(
     *,
     money: Money | None = None,
     kpis: OtherKpis | None = None,
+    findings: Sequence[Said | None] = (),
     limits: Sequence[str] = (),
 ) -> Result:
     """Draw the conclusion: the first estimate leads, the checks limit what it may claim.
@@ -171,6 +182,8 @@ def conclude(
         Costs and net benefit of the lead, where the program file gives costs.
     kpis
         What happened to the secondary KPIs and guard-rails, where the program file names any.
+    findings
+        What else the leader's page should say, in a sentence each: of several arms, of segments.
     limits
         What this analysis cannot tell, one short sentence each.
     """
@@ -206,6 +219,7 @@ def conclude(
         money=money,
         secondary=secondary,
         guard_rails=rails,
+        findings=tuple(finding.sentence for finding in findings if finding is not None),
         deviations=claims.deviations(study),
         limits=tuple(limits),
         sample={

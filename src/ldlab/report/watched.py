@@ -15,14 +15,14 @@ def guard_rails_html(rails: Sequence[GuardRailResult]) -> str:
     """A list of guard-rails, those that did not hold first."""
     rows = sorted(rails, key=lambda rail: ORDER.index(rail.state))
     return _list(
-        (rail.state, f"{_opening(rail.name)}: {rail.sentence}", rail.state in WORST) for rail in rows
+        (rail.state, f"{_opening(rail.name)}. {rail.sentence}", rail.state in WORST) for rail in rows
     )
 
 
 def secondary_html(results: Sequence[KpiResult]) -> str:
     """A list of secondary KPIs in the order of the program file."""
     return _list(
-        (one.verdict, f"{_opening(one.kpi)}: {one.sentence}", "wrong" in one.verdict) for one in results
+        (one.verdict, f"{_opening(one.kpi)}. {one.sentence}", "wrong" in one.verdict) for one in results
     )
 
 
