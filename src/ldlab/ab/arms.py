@@ -117,6 +117,28 @@ class Arms(Printed, Noun):
         return super()._repr_html_() + self.table.to_html(border=0, index=False)
 
 
+def arm_effect(
+    arm: str, against: str, single: Estimate, half: float | None, p: tuple[float, float, float]
+) -> ArmEffect:
+    """One comparison from its single estimate; ``half`` is half the simultaneous interval, None where Holm was agreed.
+
+    ``p`` holds the p values alone, together (max-t) and after Holm.
+    """
+    alone, together, holm = p
+    bounds = {} if half is None else {"low": single.value - half, "high": single.value + half}
+    return ArmEffect(
+        arm=arm,
+        against=against,
+        estimate=single.model_copy(update=bounds),
+        single_low=single.low,
+        single_high=single.high,
+        p_value=alone,
+        p_simultaneous=together,
+        p_holm=holm,
+        differs=(holm if half is None else together) < 1 - single.level,
+    )
+
+
 def arm_estimates(found: Arms | None) -> tuple[Estimate, ...]:
     """Each program arm's effect against control; empty where the program has one arm."""
     return () if found is None else tuple(effect.estimate for effect in found.against_control)
@@ -231,22 +253,9 @@ class _Described:
                 term=f"{self.codes[arm]} against {self.codes[against]}" if against else self.codes[arm],
                 **self.study.measure(),
             )
-            half = critical * family.se[i]
-            bounds = {"low": single.value - half, "high": single.value + half}
-            p = together[i] if simultaneous else holm[i]
-            made.append(
-                ArmEffect(
-                    arm=self.codes[arm],
-                    against=self.codes[against],
-                    estimate=single.model_copy(update=bounds) if simultaneous else single,
-                    single_low=single.low,
-                    single_high=single.high,
-                    p_value=float(alone[i]),
-                    p_simultaneous=float(together[i]),
-                    p_holm=float(holm[i]),
-                    differs=bool(p < 1 - level),
-                )
-            )
+            p = (float(alone[i]), float(together[i]), float(holm[i]))
+            half = critical * family.se[i] if simultaneous else None
+            made.append(arm_effect(self.codes[arm], self.codes[against], single, half, p))
         return tuple(made)
 
     def _method(self) -> str:

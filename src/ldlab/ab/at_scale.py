@@ -10,18 +10,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ldlab.ab.arms import ArmEffect, Arms, Family, arms_in_words
+from ldlab.ab.arms import ArmEffect, Arms, Family, arm_effect, arms_in_words
 from ldlab.ab.cuped import Cuped, cuped_in_words
 from ldlab.ab.from_sums import ADJUSTED, DIFFERENCE, Mean, answers, arm_mean, effect, is_robust, percent
 from ldlab.ab.kpis import (
     GuardRailResult,
     KpiResult,
     Kpis,
-    Rail,
     discovered,
     moved_in_words,
     p_value,
-    rail_in_words,
+    rail_of,
     verdict_of,
 )
 from ldlab.ab.percent import PercentEffect
@@ -192,21 +191,8 @@ def _arm_effects(
             **kpi.measure(),
         )
         half = critical * family.se[i]
-        bounds = {"low": single.value - half, "high": single.value + half}
-        p = together[i] if simultaneous else holm[i]
-        made.append(
-            ArmEffect(
-                arm=codes[arm],
-                against=codes[against],
-                estimate=single.model_copy(update=bounds) if simultaneous else single,
-                single_low=single.low,
-                single_high=single.high,
-                p_value=float(alone[i]),
-                p_simultaneous=float(together[i]),
-                p_holm=float(holm[i]),
-                differs=bool(p < 1 - level),
-            )
-        )
+        p = (float(alone[i]), float(together[i]), float(holm[i]))
+        made.append(arm_effect(codes[arm], codes[against], single, half if simultaneous else None, p))
     return tuple(made)
 
 
@@ -271,27 +257,4 @@ def _result(kpi: KpiSums, treated: Collection[int], *, primary: bool) -> KpiResu
 
 
 def _rail(kpi: KpiSums, place: int, arm: str) -> GuardRailResult:
-    about, limit = kpi.program.kpi, -kpi.smallest
-    estimate, reason = _leading(kpi, [place])
-    said = {
-        "kpi": about.label,
-        "unit": about.effect_unit,
-        "direction": about.direction,
-        "arm": arm,
-        "limit": limit,
-    }
-    if estimate is None:
-        sentence = f"Not estimated: {reason}. Harm beyond the limit is not excluded."
-        return GuardRailResult(**said, state="not estimated", reason=reason, sentence=sentence)
-    worst, best = (estimate.low, estimate.high) if estimate.sign > 0 else (-estimate.high, -estimate.low)
-    line = -abs(limit)
-    state: Rail = "held" if worst > line else "breached" if best < line else "not shown"
-    return GuardRailResult(
-        **said,
-        estimate=estimate,
-        bound=estimate.sign * worst,
-        state=state,
-        harmed=best < 0,
-        spread=_spread(kpi, [place]),
-        sentence=rail_in_words(estimate, limit, state, harmed=best < 0),
-    )
+    return rail_of(kpi, arm, *_leading(kpi, [place]), spread=_spread(kpi, [place]))

@@ -12,7 +12,7 @@ from statsmodels.stats.multitest import multipletests
 
 from ldlab.ab.ratio import least_squares
 from ldlab.estimate import Estimate, GuardRailResult, KpiResult, Moved, Noun, Printed, Rail, format_number
-from ldlab.program import PERCENT_OF_BASELINE, LdlabError, Study
+from ldlab.program import PERCENT_OF_BASELINE, LdlabError, Question, Study
 from ldlab.program.experiment import GuardRail, OtherKpi
 
 COLUMNS = ["role", "KPI", "arm", "effect", "range", "p", "p adjusted", "limit", "verdict"]
@@ -281,9 +281,14 @@ def _why_unread(study: Study, label: str) -> str:
 
 
 def _rail(study: Study, arm: str) -> GuardRailResult:
-    kpi = study.program.kpi
-    limit = -study.smallest
-    estimate, reason = _leading(study)
+    return rail_of(study, arm, *_leading(study), spread=_spread(study))
+
+
+def rail_of(
+    about: Question, arm: str, estimate: Estimate | None, reason: str, *, spread: float | None
+) -> GuardRailResult:
+    """The state of a guard-rail in an arm from its estimate, or from the ``reason`` why there is none."""
+    kpi, limit = about.program.kpi, -about.smallest
     said = {"kpi": kpi.label, "unit": kpi.effect_unit, "direction": kpi.direction, "arm": arm, "limit": limit}
     if estimate is None:
         sentence = f"Not estimated: {reason}. Harm beyond the limit is not excluded."
@@ -297,13 +302,12 @@ def _rail(study: Study, arm: str) -> GuardRailResult:
         bound=estimate.sign * worst,
         state=state,
         harmed=best < 0,
-        spread=_spread(study),
-        sentence=rail_in_words(estimate, limit, state, harmed=best < 0),
+        spread=spread,
+        sentence=_rail_in_words(estimate, limit, state, harmed=best < 0),
     )
 
 
-def rail_in_words(estimate: Estimate, limit: float, state: Rail, *, harmed: bool) -> str:
-    """The state of a guard-rail with its size, in one sentence."""
+def _rail_in_words(estimate: Estimate, limit: float, state: Rail, *, harmed: bool) -> str:
     size = f"{estimate.format(estimate.value, sign=True)} {estimate.shown_unit}, {estimate.interval_text()}"
     bound = f"the agreed limit of {_limit_text(estimate, limit)}"
     if state == "breached":

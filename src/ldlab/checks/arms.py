@@ -107,11 +107,17 @@ def sample_ratio(study: Study) -> Check | None:
     clustered = assigned_by_cluster(study)
     counts = _assigned_counts(study, planned)
     total, shares = int(counts.sum()), np.array(list(planned.values()))
-    p = ratio_p(counts.to_numpy(), shares, study.program.analysis.seed)
-    failed = p < SAMPLE_RATIO_P
     what = f"{total:,} clusters" if clustered else study.program.design.units
     if not clustered and all(can_be_shown(count, study) for count in _not_in_frame(study)):
         what = f"{total:,} {what}"
+    split = _split_in_words((counts / total).to_dict(), planned, what, study)
+    return ratio_check(split, counts.to_numpy(), shares, study.program.analysis.seed)
+
+
+def ratio_check(split: str, counts: np.ndarray, planned: np.ndarray, seed: int) -> Check:
+    """Whether these counts have the planned shares; ``split`` tells both in words."""
+    p = ratio_p(counts, planned, seed)
+    failed = p < SAMPLE_RATIO_P
     verdict = (
         "chance does not explain it: assignment or the extract is broken. Look for a filter or a log that works in "
         "one arm only"
@@ -119,13 +125,13 @@ def sample_ratio(study: Study) -> Check | None:
         else "as chance allows"
     )
     return Check(
-        name=name,
+        name="sample ratio",
         status="failed" if failed else "passed",
-        sentence=f"{_split_in_words((counts / total).to_dict(), planned, what, study)}: {verdict}.",
+        sentence=f"{split}: {verdict}.",
         statistic=p,
         statistic_name="p-value",
         threshold=SAMPLE_RATIO_P,
-        power=ratio_power(shares, total),
+        power=ratio_power(planned, int(counts.sum())),
         needed=True,
         breaks=True,
     )

@@ -14,9 +14,7 @@ from ldlab.checks.arms import (
     MISSING_GAP,
     MISSING_MOST,
     MISSING_P,
-    SAMPLE_RATIO_P,
-    ratio_p,
-    ratio_power,
+    ratio_check,
 )
 from ldlab.checks.assigned import STRAY, cells_p, chi2_noncentrality, more_than_stray, split_p
 from ldlab.checks.experiment import BEFORE_P
@@ -74,7 +72,6 @@ def _sample_ratio(experiment: Experiment) -> Check:
         )
         return not_run(name, reason, needed=True)
     total, units = int(counts.sum()), experiment.program.design.units
-    p = ratio_p(counts, planned, experiment.program.analysis.seed)
     hidden = [*experiment.primary.without, experiment.two_arms]
     what = (
         f"{total:,} {units}" if all(can_be_shown(count, _as_study(experiment)) for count in hidden) else units
@@ -86,25 +83,8 @@ def _sample_ratio(experiment: Experiment) -> Check:
             f"{x:.1%} {arm} (planned {plan:.1%})"
             for x, arm, plan in zip(found, _names(experiment), planned, strict=True)
         )
-        split = f"Of {what} were assigned {', '.join(told)}"
-    failed = p < SAMPLE_RATIO_P
-    verdict = (
-        "chance does not explain it: assignment or the extract is broken. Look for a filter or a log that works in "
-        "one arm only"
-        if failed
-        else "as chance allows"
-    )
-    return Check(
-        name=name,
-        status="failed" if failed else "passed",
-        sentence=f"{split}: {verdict}.",
-        statistic=p,
-        statistic_name="p-value",
-        threshold=SAMPLE_RATIO_P,
-        power=ratio_power(planned, total),
-        needed=True,
-        breaks=True,
-    )
+        split = f"{what[:1].upper()}{what[1:]} were assigned thus: {', '.join(told)}"
+    return ratio_check(split, counts, planned, experiment.program.analysis.seed)
 
 
 def _by_day(experiment: Experiment) -> Check | None:
