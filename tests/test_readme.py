@@ -23,7 +23,7 @@ from tests.projects import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text()
 COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", README, re.S) for line in block.splitlines()]
-PROGRAMS = ("academy", "michigan", "nsw", "nsw-cps")
+PROGRAMS = ("academy", "michigan", "nsw", "nsw-cps", "nudges")
 
 
 def tracked() -> list[str]:
@@ -70,7 +70,7 @@ def run(command: str, folder: Path, *, expect: int = 0, seconds: int = 1500) -> 
 def outputs(copy: Path) -> Path:
     """What `make run` leaves."""
     said = run("make run", copy)
-    assert "12 of 12 published" in said
+    assert "16 of 16 published" in said
     assert f"The page: {copy}/outputs/index.html" in said
     return copy / "outputs"
 
@@ -139,6 +139,18 @@ def test_the_academys_interval_covers_its_known_truth(outputs: Path) -> None:
     assert result["claim"]["verdict"] == "moved, below target"
     assert result["grade"] == "B"
     assert result["estimates"][1]["method"] == "imputation from untreated cells"
+
+
+def test_the_experiments_intervals_cover_its_known_truth(outputs: Path) -> None:
+    truth = json.loads((REPOSITORY / "data" / "nudges_truth.json").read_text())["manager prompt"]
+    result = estimate_of(outputs, "nudges", "ab_test")
+    assert result["lead"]["low"] < truth["quality"] < result["lead"]["high"]
+    assert result["grade"] == "A" and "(manager prompt)" in result["claim"]["sentence"]
+    repeats, certified = (found["estimate"] for found in result["secondary"])
+    assert repeats["low"] < truth["repeats"] < repeats["high"]
+    assert certified["low"] < 100 * truth["certified"] < certified["high"]
+    assert {rail["state"] for rail in result["guard_rails"] if rail["arm"] == "manager prompt"} == {"held"}
+    assert result["decision"]["decision"] == "scale"
 
 
 def test_the_posterior_agrees_with_the_experiment(outputs: Path) -> None:
