@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,7 @@ from ldlab.data.unit_ids import UnitIds, unit_ids
 from ldlab.disclosure import scan_folder
 from ldlab.program import InputError, LdlabError, Program
 from ldlab.report import conclude
-from tests.projects import make_project, merged, write_program
+from tests.projects import make_project, merged, write_program, write_table
 
 WELCH: dict[str, Any] = {
     "equal_var": False,
@@ -432,3 +434,29 @@ def test_an_experiment_holds_no_unit(tmp_path: Path) -> None:
     sizes = [np.size(getattr(kpi, f.name)) for kpi in experiment.kpis for f in dataclasses.fields(kpi)]
     assert max(sizes) < 300
     assert "10017" not in json.dumps(str(experiment))
+
+
+def test_the_notebook_runs_and_a_breached_guard_rail_holds_the_rule_back(tmp_path):
+    project = make_project(tmp_path, notebooks=True)
+    rng = np.random.default_rng(3)
+    table = pd.DataFrame({"agent": [f"emp-{i:05d}" for i in range(2000)], "trained": np.arange(2000) % 2})
+    table["minutes"] = 30 - 4 * table["trained"] + 3 * rng.normal(size=2000)
+    table["mood"] = 5 - 1 * table["trained"] + rng.normal(size=2000)
+    write_table(project, table)
+    rail = {"column": "mood", "label": "mood", "unit": "points", "direction": "increase"}
+    rail |= {"value_type": "continuous", "largest_acceptable_harm": {"value": 0.2, "unit": "points"}}
+    write_program(
+        project,
+        guard_rails=[rail],
+        design={"planned_treated_share": 0.5},
+        analysis={"notebooks": ["ab_at_scale"]},
+    )
+    command = [sys.executable, "-m", "ldlab.cli", "--project", str(project), "run", "--jobs", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads((project / "outputs/tickets/ab_at_scale/estimate.json").read_text())
+    assert found["lead"]["low"] < -4 < found["lead"]["high"] and found["lead"]["p_target"] > 0.99
+    assert [one["state"] for one in found["guard_rails"]] == ["breached"]
+    assert found["decision"]["decision"] == "fix" and "mood" in found["decision"]["reason"]
+    page = (project / "outputs/tickets/program_brief/report.html").read_text()
+    assert "emp-0" not in page and "breached" in page
