@@ -460,3 +460,11 @@ def test_the_notebook_runs_and_a_breached_guard_rail_holds_the_rule_back(tmp_pat
     assert found["decision"]["decision"] == "fix" and "mood" in found["decision"]["reason"]
     page = (project / "outputs/tickets/program_brief/report.html").read_text()
     assert "emp-0" not in page and "breached" in page
+
+
+def test_several_looks_need_the_rows(tmp_path):
+    project = make_project(tmp_path)
+    write_table(project, pd.DataFrame({"agent": range(40), "trained": [0, 1] * 20, "minutes": range(40)}))
+    program = ldlab.load_program(write_program(project, looks={"method": "always_valid"}), project)
+    with pytest.raises(InputError, match=r"looks.method: found always_valid; expected one look .*ab_test"):
+        load_experiment(program)

@@ -327,10 +327,6 @@ def _limit_text(estimate: Estimate, limit: float) -> str:
     return f"{text} {estimate.shown_unit}"
 
 
-def _rail_name(rail: GuardRailResult) -> str:
-    return f"{rail.kpi} in {rail.arm}" if rail.arm else rail.kpi
-
-
 def _joined(names: Sequence[str]) -> str:
     return " and ".join(", ".join(part) for part in (names[:-1], names[-1:]) if part)
 

@@ -69,7 +69,7 @@ def load_experiment(program: Program) -> Experiment:
         Numbers too large to square.
     InputError
         With every breach of the data contract: the column, what was found, what was expected; a design that needs the
-        rows: clusters, strata, censored durations.
+        rows: clusters, strata, several looks, censored durations.
     """
     _reads_only_sums(program)
     try:
@@ -90,6 +90,8 @@ def _reads_only_sums(program: Program) -> None:
         faults.add("design.columns.cluster", columns.cluster, "units that were assigned one by one", rows)
     if columns.stratum is not None:
         faults.add("design.columns.stratum", columns.stratum, "lots drawn among all units alike", rows)
+    if program.looks is not None and program.looks.method != "fixed":
+        faults.add("looks.method", program.looks.method, "one look (fixed)", rows)
     if program.kpi.censored_column is not None:
         running = "durations of which some were still running"
         faults.add("kpi.censored_column", running, "durations that have ended", rows)
